@@ -1,0 +1,1 @@
+"""Loam's API: the FineTuneJob, its validation, its plan. Imports pydantic and the standard library only."""

@@ -1,0 +1,80 @@
+"""The errors a user can meet, each with the exit code that classifies it and the way out.
+
+A stage raises the most specific of these; third-party exceptions are wrapped where they
+enter (`raise StorageError(...) from exc`). Anything else that escapes is a bug in Loam.
+"""
+
+from __future__ import annotations
+
+from loam_api.exits import ExitCode
+
+
+class LoamError(Exception):
+    """Base of all expected failures.
+
+    Args:
+        message: what is wrong and where (field path, file, row), without secrets.
+        remedy: what the reader should do next, one sentence.
+    """
+
+    exit_code = ExitCode.UNKNOWN
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".strip()
+
+    def __reduce__(self):
+        # Errors cross process boundaries (Ray); the default would lose the keyword.
+        return (_rebuild, (type(self), self.message, self.remedy))
+
+
+def _rebuild(kind: type[LoamError], message: str, remedy: str) -> LoamError:
+    return kind(message, remedy=remedy)
+
+
+class InputError(LoamError):
+    """Data, model or output that cannot be used as it is."""
+
+    exit_code = ExitCode.BAD_INPUT
+
+
+class CredentialsError(LoamError):
+    """Access refused: a missing or wrong key, bucket or secret."""
+
+    exit_code = ExitCode.BAD_CREDENTIALS
+
+
+class TeacherError(LoamError):
+    """The teacher is down, refuses, or answers nothing usable."""
+
+    exit_code = ExitCode.TEACHER_FAILED
+
+
+class BudgetError(LoamError):
+    """The synthesis budget is spent."""
+
+    exit_code = ExitCode.BUDGET_SPENT
+
+
+class OutOfMemoryError(LoamError):
+    """The device has too little memory even for one example."""
+
+    exit_code = ExitCode.OUT_OF_MEMORY
+
+
+class DivergenceError(LoamError):
+    """Non-finite loss or weights."""
+
+    exit_code = ExitCode.DIVERGED
+
+
+class StorageError(LoamError):
+    """A store that failed after all retries; the same command may succeed later."""
+
+
+class FencedError(LoamError):
+    """Another writer holds this run's prefix, or has taken it over."""
