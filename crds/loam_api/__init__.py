@@ -1,1 +1,1 @@
-"""Loam's API: the FineTuneJob, its validation, its plan. Imports pydantic and the standard library only."""
+"""Loam's API: the FineTuneJob, its validation, its plan. Pydantic and the standard library only."""

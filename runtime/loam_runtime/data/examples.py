@@ -64,23 +64,25 @@ def build_features() -> Features:
     text = Value("string")
     turns = ListOf({"role": text, "content": text})
     names = ("id", "input", "target", "rejected", "group", "origin", "source")
-    return Features({**{name: text for name in names}, "context": turns})
+    return Features({**dict.fromkeys(names, text), "context": turns})
 
 
 def to_dataset(examples: Iterable[Example]) -> Dataset:
     """A table with the columns of `Example`, in the given order."""
+    import pyarrow as pa
     from datasets import Dataset
 
     features = build_features()
-    rows = [
-        {**asdict(example), "context": [asdict(turn) for turn in example.context]}
-        for example in examples
-    ]
-    return Dataset.from_dict({name: [row[name] for row in rows] for name in features}, features)
+    rows = list(examples)
+    columns = {name: [getattr(example, name) for example in rows] for name in features}
+    columns["context"] = [list(map(asdict, turns)) for turns in columns["context"]]
+    return Dataset(pa.Table.from_pydict(columns, schema=features.arrow_schema))
 
 
 def iterate_examples(dataset: Dataset) -> Iterator[Example]:
     """The rows of a table of examples, in order."""
-    for row in dataset:
-        turns = tuple(Turn(turn["role"], turn["content"]) for turn in row["context"])
-        yield Example(**{**row, "context": turns})
+    for batch in dataset.iter(batch_size=1000):  # row by row takes ten times as long
+        for values in zip(*batch.values(), strict=True):
+            row = dict(zip(batch, values, strict=True))
+            turns = tuple(Turn(turn["role"], turn["content"]) for turn in row["context"])
+            yield Example(**{**row, "context": turns})

@@ -14,13 +14,13 @@ class StageMonitor(Protocol):
     def advance(self, n: int = 1, **fields: object) -> None:
         """`n` more units are done; `fields` are shown beside the progress (loss, kept rows)."""
 
-    def log(self, event: str, **fields: object) -> None:
+    def log(self, event: str, /, **fields: object) -> None:
         """One structured log line; never pass a secret or whole user rows."""
 
-    def count(self, metric: str, n: float = 1, **labels: str) -> None:
+    def count(self, metric: str, /, n: float = 1, **labels: str) -> None:
         """Add to a counter of `observability.metrics`, named without prefix and `_total`."""
 
-    def gauge(self, metric: str, value: float, **labels: str) -> None:
+    def gauge(self, metric: str, /, value: float, **labels: str) -> None:
         """Set a gauge of `observability.metrics`, named without prefix."""
 
 
@@ -33,11 +33,11 @@ class NullMonitor:
     def advance(self, n: int = 1, **fields: object) -> None:
         pass
 
-    def log(self, event: str, **fields: object) -> None:
+    def log(self, event: str, /, **fields: object) -> None:
         pass
 
-    def count(self, metric: str, n: float = 1, **labels: str) -> None:
+    def count(self, metric: str, /, n: float = 1, **labels: str) -> None:
         pass
 
-    def gauge(self, metric: str, value: float, **labels: str) -> None:
+    def gauge(self, metric: str, /, value: float, **labels: str) -> None:
         pass

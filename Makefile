@@ -1,0 +1,63 @@
+# Loam. The two commands a newcomer needs: `make demo` and `make test`.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+export LOAM_CACHE ?= $(HOME)/.cache/loam
+PYTHON := .venv/bin/python
+MODEL := examples/models/gemma-3-270m-q4_k_m.gguf
+
+.PHONY: help setup demo test test-gpu lint crds bench lock clean
+
+help:
+	@echo "make demo   from seed examples to a measured adapter, on this machine (Python 3.11+ only)"
+	@echo "make test   every test that needs no root (Go builds the S3 server of the tests)"
+	@echo "make lint   ruff and mypy          make crds   the CRD and its reference, from the models"
+	@echo "make bench  what docs/benchmarks.md reports      make lock   renew requirements.txt"
+
+# --- setting up: everything lands in .venv, hard-linked from a cache outside the clone -------
+setup: .venv/installed
+
+.venv/installed: requirements.txt requirements-uv.txt pyproject.toml tools/setup.sh
+	bash tools/setup.sh
+	touch $@
+
+$(MODEL): | setup
+	$(PYTHON) examples/fetch_model.py $@
+
+# --- the demo --------------------------------------------------------------------------------
+demo: setup $(MODEL)
+	.venv/bin/loam run examples/support-tickets/job.yaml
+	@echo "Try the adapter:  .venv/bin/loam predict examples/support-tickets/job.yaml \"where is my parcel?\""
+
+# --- tests -----------------------------------------------------------------------------------
+test: setup $(MODEL) test-tools
+	$(PYTHON) -m pytest -q --durations=15
+
+.PHONY: test-tools
+test-tools: setup
+	$(PYTHON) tests/tools/build_tools.py
+
+test-gpu: setup
+	$(PYTHON) -m pytest -q tests/gpu
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+crds: setup
+	$(PYTHON) crds/write_crds.py
+
+bench: setup $(MODEL) test-tools
+	for script in benchmarks/startup.py benchmarks/transfer.py benchmarks/training.py; do \
+	  $(PYTHON) $$script; done
+
+# --- upkeep ----------------------------------------------------------------------------------
+lock: setup
+	.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --all-extras \
+	  pyproject.toml -o requirements.txt
+	grep -A 40 '^uv==' requirements.txt | awk 'NR > 1 && /^[a-z]/ {exit} !/#/' > requirements-uv.txt
+
+clean:
+	rm -rf .venv examples/models examples/*/output

@@ -1,0 +1,113 @@
+"""What every block of the API is built from: the base model, cross-field rules, bounded strings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError, to_jsonable_python
+
+RULE_ERROR = "cross_field_rule"
+MUTABLE = "x-mutable"  # marks a field of the spec that may change while the job runs
+
+_URI = r"^(s3|file|hf)://.+$"
+_OPTIONAL_URI = r"^((s3|file|hf)://.+)?$"
+_OUTPUT_URI = r"^(s3|file)://.+$"
+_ENDPOINT = r"^https?://[^@\s]+$"
+_NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+_SECRET_NAME = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
+_SECRET_KEY = r"^[-._a-zA-Z0-9]+$"
+
+MAX_NAME_LENGTH = 34
+
+# What a reader is told instead of the pattern.
+PATTERN_WORDS = {
+    _URI: "an address that starts with s3://, file:// or hf://",
+    _OPTIONAL_URI: "an address that starts with s3://, file:// or hf://, or nothing",
+    _OUTPUT_URI: "an address that starts with s3:// or file://",
+    _ENDPOINT: "an address that starts with http:// or https:// and holds no user name or password",
+    _NAME: "lower-case letters, digits and dashes, with a letter first and no dash last",
+    _SECRET_NAME: "lower-case letters, digits, dots and dashes",
+    _SECRET_KEY: "letters, digits, dots, dashes and underscores",
+}
+
+Uri = Annotated[str, StringConstraints(pattern=_URI, max_length=1024)]
+OptionalUri = Annotated[str, StringConstraints(pattern=_OPTIONAL_URI, max_length=1024)]
+OutputUri = Annotated[str, StringConstraints(pattern=_OUTPUT_URI, max_length=1024)]
+Endpoint = Annotated[str, StringConstraints(pattern=_ENDPOINT, max_length=512)]
+Name = Annotated[str, StringConstraints(pattern=_NAME, max_length=MAX_NAME_LENGTH)]
+SecretName = Annotated[str, StringConstraints(pattern=_SECRET_NAME, max_length=253)]
+SecretKey = Annotated[str, StringConstraints(pattern=_SECRET_KEY, max_length=253)]
+FieldName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+OptionalFieldName = Annotated[str, StringConstraints(max_length=128)]
+RequiredText = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+ShortText = Annotated[str, StringConstraints(max_length=512)]
+LongText = Annotated[str, StringConstraints(max_length=8192)]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One cross-field rule, said to the API server in CEL and to Python as a function.
+
+    Attributes:
+        cel: the rule over `self`, the block that declares it; camelCase names.
+        message: what would be accepted.
+        field: camelCase path, below the block, of the field that is reported.
+        holds: the same over the block's model. A rule about a change (`oldSelf`) has
+            nothing to say about one object: it holds.
+    """
+
+    cel: str
+    message: str
+    field: str
+    holds: Callable[[Any], bool] = lambda block: True
+
+    def to_schema(self) -> dict[str, str]:
+        """An entry of `x-kubernetes-validations`."""
+        return {"rule": self.cel, "message": self.message, "fieldPath": f".{self.field}"}
+
+
+def _extend_schema(schema: dict[str, Any], model: type[ApiModel]) -> None:
+    """Adds what pydantic leaves out: the defaults of whole blocks and the cross-field rules."""
+    for field in model.model_fields.values():
+        if field.default_factory is not None:
+            default = field.get_default(call_default_factory=True)
+            schema["properties"][field.alias]["default"] = to_jsonable_python(
+                default, exclude_none=True
+            )
+    if model.rules:
+        schema["x-kubernetes-validations"] = [rule.to_schema() for rule in model.rules]
+
+
+class ApiModel(BaseModel):
+    """Base of every block: camelCase in YAML, unknown fields refused, immutable."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        json_schema_extra=_extend_schema,
+    )
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @model_validator(mode="after")
+    def _check_rules(self) -> ApiModel:
+        for rule in self.rules:
+            if not rule.holds(self):
+                raise PydanticCustomError(RULE_ERROR, "{message}", {"message": rule.message})
+        return self
+
+
+class SecretKeyRef(ApiModel):
+    """One key of a Secret in the job's own namespace; on a laptop, an environment variable."""
+
+    name: SecretName = Field(description="Name of the Secret.")
+    key: SecretKey = Field(
+        description="Key inside the Secret. On a laptop, the environment variable of this name."
+    )

@@ -1,0 +1,124 @@
+"""The CustomResourceDefinition of a model: what `kubectl apply` checks without a webhook."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from loam_api.base import MAX_NAME_LENGTH, MUTABLE
+from loam_api.finetunejob import API_GROUP, API_VERSION, FineTuneJob
+from loam_api.schema import Schema, build_schema, strip_marks
+
+# The server checks these itself, in its own schema.
+_SERVER_FIELDS = ("apiVersion", "kind", "metadata")
+
+_NAME_RULE = {
+    "rule": f"self.metadata.name.size() <= {MAX_NAME_LENGTH} && "
+    "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+    "message": f"metadata.name must have at most {MAX_NAME_LENGTH} lower-case letters, digits and "
+    "dashes, with a letter first and no dash last",
+}
+
+_IMMUTABLE_MESSAGE = (
+    "spec cannot be changed, but for a raised synthesis.budget: a changed experiment is a new name"
+)
+
+
+def _column(name: str, path: str, kind: str = "string", *, is_wide: bool = False) -> dict[str, Any]:
+    column: dict[str, Any] = {"name": name, "type": kind, "jsonPath": path}
+    return {**column, "priority": 1} if is_wide else column
+
+
+PRINTER_COLUMNS = [
+    _column("Phase", ".status.phase"),
+    _column("Method", ".status.method"),
+    _column("Progress", ".status.progress.summary"),
+    _column("Score", ".status.metrics.score", "number"),
+    _column("Attempt", ".status.attempt", "integer", is_wide=True),
+    _column("Workers", ".spec.compute.workers.max", "integer", is_wide=True),
+    _column("GPU", ".status.gpus", is_wide=True),
+    _column("Cost", ".status.cost", is_wide=True),
+    _column("Age", ".metadata.creationTimestamp", "date"),
+]
+
+
+def build_crd(model: type[BaseModel]) -> dict[str, Any]:
+    """The CRD of a namespaced kind, whose name is the model's.
+
+    Args:
+        model: an object with `spec` and `status`, such as `FineTuneJob`.
+    """
+    kind = model.__name__
+    plural = f"{kind.lower()}s"
+    version = {
+        "name": API_VERSION,
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": _build_root(model)},
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": PRINTER_COLUMNS,
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{API_GROUP}"},
+        "spec": {
+            "group": API_GROUP,
+            "names": {
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "plural": plural,
+                "singular": kind.lower(),
+                "shortNames": ["ftj"],
+                "categories": ["loam"],
+            },
+            "scope": "Namespaced",
+            "versions": [version],
+        },
+    }
+
+
+def build_manifest_schema() -> dict[str, Any]:
+    """JSON Schema of a FineTuneJob manifest, for editors: unknown fields are errors in it."""
+    schema = FineTuneJob.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _build_root(model: type[BaseModel]) -> Schema:
+    root = build_schema(model)
+    properties = root["properties"]
+    spec = properties["spec"]
+    immutable = {"rule": build_immutable_rule(spec), "message": _IMMUTABLE_MESSAGE}
+    properties["spec"] = {
+        **strip_marks(spec),
+        "x-kubernetes-validations": [*spec.get("x-kubernetes-validations", []), immutable],
+    }
+    for name in _SERVER_FIELDS:
+        properties[name] = {"type": "object" if name == "metadata" else "string"}
+    return {**root, "required": ["spec"], "x-kubernetes-validations": [_NAME_RULE]}
+
+
+def build_immutable_rule(schema: Schema) -> str:
+    """CEL that holds while no field has changed, but for those marked mutable."""
+    return " && ".join(_compare_fields(schema, "self", "oldSelf"))
+
+
+def _compare_fields(schema: Schema, new: str, old: str) -> list[str]:
+    terms = []
+    for name, child in schema["properties"].items():
+        if child.get(MUTABLE):
+            continue
+        pair = (f"{new}.{name}", f"{old}.{name}")
+        same = f"{pair[0]} == {pair[1]}"
+        if _has_mutable(child):
+            same = " && ".join(_compare_fields(child, *pair))
+        if name not in schema.get("required", []):
+            same = f"has({pair[0]}) == has({pair[1]}) && (!has({pair[0]}) || ({same}))"
+        terms.append(same)
+    return terms
+
+
+def _has_mutable(schema: Schema) -> bool:
+    children = schema.get("properties", {}).values()
+    return any(child.get(MUTABLE) or _has_mutable(child) for child in children)

@@ -1,0 +1,1 @@
+"""Pure arithmetic of a job: method, schedule, memory, time and cost. Standard library only."""

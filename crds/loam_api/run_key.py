@@ -1,0 +1,72 @@
+"""The identity of a run: two jobs with one key give the same result, so it is made once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from loam_api.finetunejob import FineTuneJob
+
+KEY_LENGTH = 16
+
+# Not part of the result: where the inputs lie (their digests count), where the outputs go,
+# how fast and on what the work is done, what may change while the job runs.
+IGNORED_FIELDS = (
+    "model.uri",
+    "model.revision",
+    "data.seeds.uri",
+    "data.test.uri",
+    "data.validation.uri",
+    "synthesis.teacher.openai.apiKeySecretRef",
+    "synthesis.teacher.openai.concurrency",
+    "synthesis.teacher.openai.timeoutSeconds",
+    "synthesis.budget",
+    "training.microBatch",
+    "training.checkpoint",
+    "output.uri",
+    "compute",
+)
+
+
+def compute_run_key(
+    job: FineTuneJob,
+    *,
+    seeds_digest: str,
+    model_digest: str,
+    runtime_version: str,
+    test_digest: str = "",
+    validation_digest: str = "",
+) -> str:
+    """Sixteen hex digits from the spec with its defaults and the content of all inputs.
+
+    Args:
+        job: the job; its name, namespace and `IGNORED_FIELDS` do not count.
+        seeds_digest: content digest of the seed files.
+        model_digest: content digest of the base model.
+        runtime_version: version of what the runtime's stages write and read.
+        test_digest: content digest of `data.test`; "" without one.
+        validation_digest: content digest of `data.validation.uri`; "" without one.
+    """
+    spec = job.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    for path in IGNORED_FIELDS:
+        _remove(spec, path)
+    payload = {
+        "spec": spec,
+        "seeds": seeds_digest,
+        "model": model_digest,
+        "test": test_digest,
+        "validation": validation_digest,
+        "runtime": runtime_version,
+    }
+    text = json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:KEY_LENGTH]
+
+
+def _remove(spec: dict[str, Any], path: str) -> None:
+    *parents, last = path.split(".")
+    node: Any = spec
+    for name in parents:
+        node = node.get(name) if isinstance(node, dict) else None
+    if isinstance(node, dict):
+        node.pop(last, None)

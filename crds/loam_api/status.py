@@ -1,0 +1,103 @@
+"""The status of a FineTuneJob: what `kubectl get` and kstatus read, written by the operator."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+MAX_ATTEMPTS = 20
+MAX_CONDITIONS = 16
+
+Phase = Literal[
+    "Pending",
+    "Queued",
+    "Preparing",
+    "AwaitingReview",
+    "Starting",
+    "Training",
+    "Finishing",
+    "Succeeded",
+    "Failed",
+    "Suspended",
+]
+
+Word = Annotated[str, StringConstraints(max_length=64)]
+Message = Annotated[str, StringConstraints(max_length=1024)]
+Time = Annotated[str, StringConstraints(max_length=32)]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+class StatusModel(BaseModel):
+    """Base of every status block: an unknown field is a newer writer's, so it is passed over."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True
+    )
+
+
+class Condition(StatusModel):
+    """One condition in the form of Kubernetes' own (kstatus: Ready, Reconciling, Stalled)."""
+
+    type: Word = Field(description="Ready, Reconciling, Stalled, Complete, Failed, Validated, ...")
+    status: Literal["True", "False", "Unknown"]
+    reason: Word = Field(description="One word for programs.")
+    message: Message = Field(default="", description="A sentence for people.")
+    last_transition_time: Time = Field(description="When the status last changed, RFC 3339.")
+
+
+class Progress(StatusModel):
+    """How far the current step is."""
+
+    summary: Word = Field(default="", description='Stage and share, e.g. "train 62 %".')
+    eta_seconds: Count = Field(default=0, description="Seconds left of this step; 0 if unknown.")
+
+
+class Attempt(StatusModel):
+    """One attempt at one step."""
+
+    number: Count
+    step: Word
+    exit_code: Annotated[int, Field(ge=-1, le=255)] = Field(
+        default=-1, description="-1 while it runs."
+    )
+    reason: Word = Field(default="", description="How it ended, in one word.")
+
+
+class Metrics(StatusModel):
+    """The result in numbers, as the report gives them."""
+
+    name: Word = Field(default="", description="Name of the metric, e.g. accuracy.")
+    score: Annotated[float, Field(ge=-1e12, le=1e12)] = Field(description="Of the adapter.")
+    best_baseline: Annotated[float, Field(ge=-1e12, le=1e12)] | None = Field(
+        default=None, description="Of the best baseline."
+    )
+
+
+class FineTuneJobStatus(StatusModel):
+    """What was observed."""
+
+    observed_generation: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(
+        default=None, description="Generation of the spec that this status speaks of."
+    )
+    phase: Phase | None = Field(default=None, description="Where the job is, in one word.")
+    conditions: list[Condition] = Field(
+        default_factory=list,
+        max_length=MAX_CONDITIONS,
+        description="One entry a type.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+        },
+    )
+    method: Word | None = Field(default=None, description="The method that was chosen.")
+    method_reason: Message | None = Field(default=None, description="Why it was chosen.")
+    progress: Progress | None = Field(default=None, description="How far the current step is.")
+    metrics: Metrics | None = Field(default=None, description="The result in numbers.")
+    attempts: list[Attempt] = Field(
+        default_factory=list, max_length=MAX_ATTEMPTS, description="The latest attempts."
+    )
+    attempt: Count | None = Field(default=None, description="Number of the current attempt.")
+    gpus: Word | None = Field(default=None, description='Devices in use, e.g. "2 x H100".')
+    cost: Word | None = Field(default=None, description="Spent so far, with its unit.")

@@ -1,0 +1,64 @@
+"""Writes crds/*.yaml and docs/api.md from the models of `loam_api`, or checks that they are fresh.
+
+python crds/write_crds.py [--check]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import yaml
+
+from loam_api.crd import build_crd
+from loam_api.finetunejob import FineTuneJob
+from loam_api.reference import build_reference
+
+ROOT = Path(__file__).resolve().parent.parent
+HEADER = "# Written by crds/write_crds.py from crds/loam_api; do not edit.\n"
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Writes equal parts in full: anchors and aliases are hard to read in a diff."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def render_files() -> dict[Path, str]:
+    """Every generated file with the content it should have."""
+    crd = yaml.dump(
+        build_crd(FineTuneJob), Dumper=_PlainDumper, sort_keys=False, width=100, allow_unicode=True
+    )
+    return {
+        ROOT / "crds" / "finetunejobs.yaml": HEADER + crd,
+        ROOT / "docs" / "api.md": build_reference(FineTuneJob),
+    }
+
+
+def find_stale(files: dict[Path, str]) -> list[Path]:
+    """The files whose content on disk is not what it should be."""
+    return [
+        path
+        for path, text in files.items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
+    is_check = parser.parse_args().check
+    files = render_files()
+    stale = find_stale(files)
+    for path in stale:
+        print(f"{'stale' if is_check else 'written'}: {path.relative_to(ROOT)}")
+        if not is_check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(files[path], encoding="utf-8")
+    return 1 if is_check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

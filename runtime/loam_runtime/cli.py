@@ -1,0 +1,158 @@
+"""`loam`: run, validate, plan, report, predict, schema. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from loam_api.exits import ExitCode
+
+from loam_runtime.errors import LoamError
+
+if TYPE_CHECKING:
+    from loam_api.problems import Problem
+
+app = typer.Typer(
+    help="Fine-tuning as one object: from seed examples to a published, measured adapter.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ManifestPath = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="A FineTuneJob manifest.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]
+
+
+@app.command()
+def run(
+    manifest: ManifestPath,
+    as_json: AsJson = False,
+    metrics_port: Annotated[
+        int, typer.Option(help="Serve Prometheus metrics on this port; 0 for none.")
+    ] = 0,
+) -> None:
+    """Run a job here, from seeds to adapter. The same command resumes it after any interruption."""
+    from loam_runtime.manifest import load_manifest
+
+    job = load_manifest(manifest)
+    from loam_runtime.pipeline import run_job
+
+    outcome = run_job(job, base_dir=manifest.resolve().parent, metrics_port=metrics_port)
+    if as_json:
+        print(json.dumps(outcome.to_dict()))
+    else:
+        print(outcome.describe())
+
+
+@app.command()
+def validate(
+    manifests: Annotated[list[Path], typer.Argument(metavar="JOB.yaml...")],
+    as_json: AsJson = False,
+) -> None:
+    """Check manifests without touching any data; all errors at once."""
+    from loam_api.problems import ManifestError, Problem
+    from loam_runtime.manifest import load_manifest
+
+    failures: dict[str, list[Problem]] = {}
+    for path in manifests:
+        try:
+            load_manifest(path)
+        except ManifestError as error:
+            failures[str(path)] = list(error.problems)
+        except LoamError as error:
+            failures[str(path)] = [Problem("", "", str(error))]
+    if as_json:
+        problems = {path: [one.to_dict() for one in found] for path, found in failures.items()}
+        print(json.dumps({"valid": not failures, "problems": problems}))
+    else:
+        for path in map(str, manifests):
+            _print_problems(path, failures.get(path, []))
+    if failures:
+        raise typer.Exit(ExitCode.BAD_MANIFEST)
+
+
+@app.command()
+def plan(manifest: ManifestPath, as_json: AsJson = False) -> None:
+    """Say what a run would do and why, with its memory, time and teacher cost; starts nothing."""
+    from loam_runtime.estimate import describe_plan, estimate_plan
+    from loam_runtime.manifest import load_manifest
+
+    resolved = estimate_plan(load_manifest(manifest), manifest.resolve().parent)
+    print(json.dumps(resolved.to_dict()) if as_json else describe_plan(resolved))
+
+
+@app.command()
+def report(
+    manifest: ManifestPath,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the HTML page here.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the verdict of a job's latest run, and write its report page."""
+    from loam_runtime.manifest import load_manifest
+    from loam_runtime.results import load_latest_run
+
+    latest = load_latest_run(load_manifest(manifest), manifest.resolve().parent)
+    if output:
+        output.write_bytes(latest.read("report.html"))
+    print(json.dumps(latest.summary()) if as_json else latest.describe())
+
+
+@app.command()
+def predict(
+    manifest: ManifestPath,
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Inputs to answer.")],
+    as_json: AsJson = False,
+) -> None:
+    """Try the adapter of a job's latest run on inputs of your own."""
+    from loam_runtime.manifest import load_manifest
+    from loam_runtime.results import predict_with_latest
+
+    answers = predict_with_latest(load_manifest(manifest), manifest.resolve().parent, texts)
+    if as_json:
+        print(json.dumps([{"input": t, "answer": a} for t, a in zip(texts, answers, strict=True)]))
+    else:
+        print("\n".join(answers))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a manifest, for editors and CI."""
+    from loam_api.crd import build_manifest_schema
+
+    print(json.dumps(build_manifest_schema(), indent=2))
+
+
+def _print_problems(path: str, problems: Sequence[Problem]) -> None:
+    if not problems:
+        print(f"{path}: valid")
+    for problem in problems:
+        print(f"{path}: {problem}", file=sys.stderr)
+
+
+def main() -> NoReturn:
+    """Entry point: runs a command and turns every expected failure into its exit code."""
+    from loam_api.problems import ManifestError
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        app()
+    except ManifestError as error:
+        _print_problems("The manifest is not valid", error.problems)
+        sys.exit(ExitCode.BAD_MANIFEST)
+    except LoamError as error:
+        print(f"Error: {error.message}", file=sys.stderr)
+        if error.remedy:
+            print(f"What to do: {error.remedy}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("Interrupted. The same command goes on where this one stopped.", file=sys.stderr)
+        sys.exit(ExitCode.INTERRUPTED)
+    sys.exit(ExitCode.DONE)

@@ -1,0 +1,128 @@
+"""How the test rows are answered: labels, free text, or the probability of a given text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loam_runtime.data.examples import Example
+from loam_runtime.evaluation.likelihood import (
+    compute_log_prior,
+    describe_scores,
+    prefers_calibrated,
+)
+from loam_runtime.evaluation.metrics import Prediction
+from loam_runtime.evaluation.session import Session, iterate_chunks
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+# Room for spaces and line breaks before a label, which do not make it invalid.
+_EXTRA_LABEL_TOKENS = 4
+_NO_LABEL: dict[str, Any] = {
+    "label": "",
+    "labelRaw": "",
+    "labelCalibrated": "",
+    "probabilities": {},
+    "logProbs": {},
+    "generatedText": "",
+    "generatedLabel": "",
+}
+
+
+def answer_with_labels(
+    session: Session, test: Dataset, selection: Sequence[Example], prior_inputs: Sequence[str]
+) -> tuple[list[Prediction], str]:
+    """A label for every row, by likelihood and by free generation.
+
+    Args:
+        selection: rows outside the test, on which raw or calibrated scores are chosen.
+        prior_inputs: inputs without content, for calibration.
+
+    Returns:
+        The predictions, and which scores decided: "raw" or "calibrated".
+    """
+    labels = session.contract.labels
+    candidates = [session.encode_target(label) for label in labels]
+    log_prior, is_calibrated = _calibrate(session, candidates, selection, prior_inputs)
+    num_new = min(session.max_new_tokens, max(map(len, candidates)) + _EXTRA_LABEL_TOKENS)
+    predictions: list[Prediction] = []
+    for rows in iterate_chunks(test):
+        answers = [_NO_LABEL] * len(rows)
+        places, prompts = session.encode_fitting(rows, num_new)
+        session.num_too_long += len(rows) - len(places)
+        scores = session.score(prompts, candidates)
+        by_likelihood = describe_scores(scores, log_prior, is_calibrated, labels)
+        generations = session.generate(prompts, num_new, one_line=True)
+        for place, fields, generation in zip(places, by_likelihood, generations, strict=True):
+            label = session.contract.parse_answer(generation.text)
+            answers[place] = fields | {"generatedText": generation.text, "generatedLabel": label}
+        predictions += map(_describe, rows, answers)
+    return predictions, "calibrated" if is_calibrated else "raw"
+
+
+def _calibrate(
+    session: Session,
+    candidates: Sequence[list[int]],
+    selection: Sequence[Example],
+    prior_inputs: Sequence[str],
+) -> tuple[np.ndarray, bool]:
+    """The log prior of the labels, and whether dividing by it helps on the selection rows."""
+    shown = {text for text, _ in session.shots}
+    # A row that the prompt itself answers says nothing of the others.
+    rows = [row for row in selection if row.input not in shown]
+    places, prompts = session.encode_fitting(rows, max(map(len, candidates)))
+    priors = [session.encode(Example(id="", input=text, target="")) for text in prior_inputs]
+    scores = session.score([*priors, *prompts], candidates)
+    log_prior = compute_log_prior(scores[: len(priors)])
+    targets = [rows[place].target for place in places]
+    labels = session.contract.labels
+    return log_prior, prefers_calibrated(scores[len(priors) :], log_prior, targets, labels)
+
+
+def answer_freely(
+    session: Session, test: Dataset, selection: Sequence[Example]
+) -> list[Prediction]:
+    """A generated answer for every row.
+
+    Args:
+        selection: rows outside the test. Where all their answers are single lines, so are the
+            model's: a base model goes on with an example of its own after its answer.
+    """
+    has_chat_end = session.contract.use_chat_template
+    one_line = not has_chat_end and not any("\n" in row.target.strip() for row in selection)
+    predictions: list[Prediction] = []
+    for rows in iterate_chunks(test):
+        answers = [""] * len(rows)
+        places, prompts = session.encode_fitting(rows, session.max_new_tokens)
+        session.num_too_long += len(rows) - len(places)
+        generations = session.generate(prompts, session.max_new_tokens, one_line=one_line)
+        for place, generation in zip(places, generations, strict=True):
+            answers[place] = session.contract.parse_answer(generation.text)
+        predictions += [
+            _describe(row, {"answer": answer}) for row, answer in zip(rows, answers, strict=True)
+        ]
+    return predictions
+
+
+def score_texts(session: Session, test: Dataset) -> list[Prediction]:
+    """Log p of every plain text, and its number of tokens; (0, 0) for one that does not fit."""
+    predictions: list[Prediction] = []
+    for rows in iterate_chunks(test):
+        for row in rows:
+            prompt, text = session.encode(row), session.encode_target(row.target)
+            ids, num_given = prompt + text, max(1, len(prompt))
+            log_prob = [0.0, 0]
+            if len(ids) <= session.max_context:
+                score = session.score([ids[:num_given]], [ids[num_given:]])
+                log_prob = [float(score[0, 0]), len(ids) - num_given]
+            else:
+                session.num_too_long += 1
+            predictions.append(_describe(row, {"logProb": log_prob}))
+    return predictions
+
+
+def _describe(row: Example, answer: dict[str, Any]) -> Prediction:
+    return {"id": row.id, "target": row.target, "group": row.group, **answer}

@@ -1,0 +1,112 @@
+"""A .gguf file converted once into a folder of safetensors, kept in the cache by content."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from loam_runtime.errors import InputError
+from loam_runtime.models.checks import check_model_folder
+from loam_runtime.storage.cache import cache_dir, digest_path
+
+logger = logging.getLogger(__name__)
+
+
+def convert_gguf(path: Path) -> Path:
+    """The folder of safetensors (bfloat16) and tokenizer made from the .gguf file at `path`.
+
+    The folder appears whole or not at all. A second process that asks for the same file waits
+    for the first; a lock of a killed process is freed by the kernel.
+
+    Raises:
+        InputError: transformers cannot read the file, or its tokenizer does not work.
+    """
+    models = cache_dir() / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    digest = digest_path(path)
+    target = models / digest
+    if target.is_dir():
+        return target
+    with _lock(models / f".{digest}.lock"):
+        if target.is_dir():
+            return target
+        # Under the lock, whatever is left of an earlier conversion is a killed process's.
+        for stale in models.glob(f".{digest}.tmp-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{digest}.tmp-", dir=models))
+        try:
+            logger.info("converting %s once into %s: takes a minute or two", path, target)
+            _write_safetensors(path, scratch)
+            check_model_folder(scratch)
+            _flush_to_disk(scratch)
+            os.rename(scratch, target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    logger.info("converted %s", path)
+    return target
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _write_safetensors(path: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    source = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+        model = AutoModelForCausalLM.from_pretrained(
+            **source, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as exc:
+        raise InputError(
+            f"{path} cannot be converted: {exc}.",
+            remedy="Use a .gguf of an architecture that transformers reads, or safetensors.",
+        ) from exc
+    _check_tokenizer(tokenizer, path)
+    tokenizer.save_pretrained(folder)
+    _forget_quantization(model)
+    model.save_pretrained(folder)
+
+
+def _forget_quantization(model: object) -> None:
+    """Make a dequantized model an ordinary one, which save_pretrained and reload take as it is."""
+    vars(model.config).pop("quantization_config", None)
+    model.hf_quantizer = None
+    model.is_quantized = False
+
+
+def _check_tokenizer(tokenizer: object, path: Path) -> None:
+    """Check what a conversion can lose: one BOS, an EOS, and text that survives a round trip."""
+    probe = "A round trip: naïve, 日本.\nTwo  spaces."
+    ids = tokenizer(probe)["input_ids"]
+    problems = []
+    if tokenizer.eos_token_id is None:
+        problems.append("it has no end-of-sequence token")
+    if tokenizer.bos_token_id is not None and ids.count(tokenizer.bos_token_id) > 1:
+        problems.append("it puts more than one beginning-of-sequence token")
+    if tokenizer.decode(ids, skip_special_tokens=True) != probe:
+        problems.append("text does not survive encoding and decoding")
+    if problems:
+        raise InputError(
+            f"The tokenizer inside {path} does not work: {'; '.join(problems)}.",
+            remedy="Use the model's safetensors folder with its own tokenizer.",
+        )
+
+
+def _flush_to_disk(folder: Path) -> None:
+    """A rename must not outlive the bytes it names when the machine loses power."""
+    for file in folder.iterdir():
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())

@@ -1,0 +1,184 @@
+"""What a report is made of: one plain JSON value, stored as report.json beside the page.
+
+Every part may be missing where the run had none (no test rows, no synthesis); the page then
+says so. Rates and most scores lie in [0, 1], losses are nats per token, times are seconds.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class Estimate(TypedDict):
+    """A measured value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Verdict(TypedDict):
+    """Whether fine-tuning was worth it."""
+
+    text: str  # the verdict in words, complete sentences
+    is_assessable: bool  # False: too few test rows to say anything
+    wins: bool | None  # None: the rows do not decide
+    best_baseline: str  # name of the baseline that it was compared with, "" for none
+    difference: Estimate | None  # fine-tuned minus best baseline, paired
+
+
+class ModelScores(TypedDict):
+    """How one model did on the test rows."""
+
+    name: str  # "Fine-tuned", "In-context", "Zero-shot", "Majority class"
+    is_fine_tuned: bool
+    metrics: dict[str, Estimate]  # by metric name; one that was not measured is left out
+
+
+class Confusion(TypedDict):
+    """True labels against predicted ones."""
+
+    labels: list[str]  # of the rows, which are the true labels
+    predicted: list[str]  # of the columns; may end with one for answers that are no label
+    counts: list[list[int]]  # [true][predicted]
+
+
+class Prediction(TypedDict):
+    """One test row and what was answered."""
+
+    input: str
+    target: str
+    prediction: str
+    base_prediction: str  # of the best baseline, "" where unknown
+    is_right: bool
+
+
+class Latency(TypedDict):
+    """How fast one way of serving answered, one request at a time."""
+
+    name: str
+    p50_seconds: float
+    p95_seconds: float
+    tokens_per_second: float
+
+
+class Evaluation(TypedDict):
+    """What was measured on the held-out rows."""
+
+    num_test_rows: int
+    primary_metric: str  # the one the verdict is about
+    models: list[ModelScores]  # fine-tuned first
+    confusion: Confusion | None  # of the fine-tuned model; classification only
+    predictions: list[Prediction]  # a sample, wrong ones first
+    latency: list[Latency]
+
+
+class TrainingPart(TypedDict):
+    """How the training went."""
+
+    method: str  # "lora", "qlora", "full"
+    losses: list[float]  # of step 1, 2, ...
+    validation: list[tuple[int, float]]  # (steps done, loss)
+    steps: int
+    best_step: int  # steps done by the weights that were kept
+    stopped_early: bool
+    num_trainable_parameters: int
+    num_parameters: int
+    num_supervised_tokens: int
+    tokens_per_second: float
+    peak_memory_bytes: int
+
+
+class Sample(TypedDict):
+    """One row shown as an example."""
+
+    input: str
+    target: str
+    reason: str  # why it was rejected; "" for a kept one
+
+
+class ClassCount(TypedDict):
+    """Synthetic rows of one label."""
+
+    label: str
+    generated: int
+    kept: int
+
+
+class SynthesisPart(TypedDict):
+    """What became of the rows that the teacher wrote."""
+
+    strategy: str
+    teacher: str
+    num_requested: int  # rows wanted
+    num_generated: int
+    num_kept: int
+    rejected: dict[str, int]  # rows by reason
+    per_class: list[ClassCount]  # empty unless the task is classification
+    filter_note: str  # whether the label-consistency filter was trusted, and why
+    kept_samples: list[Sample]
+    rejected_samples: list[Sample]
+
+
+class BadRow(TypedDict):
+    """A row of the user's files that could not be used."""
+
+    file: str
+    row: int
+    reason: str
+
+
+class DataPart(TypedDict):
+    """The user's rows and where they went."""
+
+    num_seed_rows: int
+    num_train_rows: int  # without synthetic ones
+    num_validation_rows: int
+    num_test_rows: int
+    num_duplicates: int
+    num_conflicts: int
+    bad_rows: list[BadRow]  # the first ones
+    num_bad_rows: int
+    notes: list[str]  # decisions of the split, in words
+
+
+class StageTime(TypedDict):
+    """How long one stage took."""
+
+    name: str
+    seconds: float
+
+
+class Choice(TypedDict):
+    """One resolved setting and why it is what it is."""
+
+    setting: str
+    value: str
+    reason: str
+
+
+class Fact(TypedDict):
+    """A name and its value, both ready to be read."""
+
+    name: str
+    value: str
+
+
+class ReportData(TypedDict):
+    """Everything that the page shows."""
+
+    job: str
+    task: str
+    model: str  # the base model as the manifest names it
+    created_at: str  # ISO 8601, UTC
+    run_key: str
+    verdict: Verdict | None
+    evaluation: Evaluation | None
+    training: TrainingPart | None
+    data: DataPart
+    synthesis: SynthesisPart | None
+    stages: list[StageTime]
+    usage: list[Fact]  # what was used and paid: teacher requests, tokens, device time
+    plan: list[Choice]
+    warnings: list[str]
+    lineage: list[Fact]  # digests, versions, seeds

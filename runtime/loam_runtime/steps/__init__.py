@@ -1,0 +1,1 @@
+"""One file a step of a job: each joins the parts that do the work, and knows no other step."""

@@ -1,0 +1,119 @@
+"""Write the report, the data behind it, and the model card with its figures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loam_runtime.data.examples import iterate_examples
+from loam_runtime.export.card import CardFacts, render_card
+from loam_runtime.export.manifest import collect_versions
+from loam_runtime.report.build import build_report
+from loam_runtime.steps.evaluate import NO_TEST, read_predictions
+from loam_runtime.steps.report_data import MODEL_NAMES, Outputs, build_report_data
+from loam_runtime.steps.rows import JobTables, read_tables
+from loam_runtime.steps.train import describe_base
+
+if TYPE_CHECKING:
+    from loam_runtime.observability.monitor import StageMonitor
+    from loam_runtime.stages import StageOutput, StageRunner
+    from loam_runtime.steps.context import JobContext
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutputs:
+    """What each stage left; `synthesis` is None in a job without one."""
+
+    split: StageOutput
+    synthesis: StageOutput | None
+    plan: StageOutput
+    baselines: StageOutput
+    training: StageOutput
+    evaluation: StageOutput
+
+
+def write_report(
+    context: JobContext, run: RunOutputs, stages: StageRunner, out: Path, monitor: StageMonitor
+) -> dict[str, Any]:
+    """Write `report.html`, `report.json` and the adapter's `README.md`."""
+    job = context.job
+    tables = read_tables(run.split.folder, run.synthesis.folder if run.synthesis else None)
+    lineage = {
+        **{f"{role} SHA-256": digest for role, digest in context.sources.digests.items()},
+        **{f"{name} version": version for name, version in collect_versions().items()},
+        "seed": str(job.spec.training.seed),
+    }
+    data = build_report_data(
+        job, context.run_key, collect_outputs(run, tables), stages.seconds, lineage
+    )
+    (out / "report.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
+    (out / "report.html").write_text(build_report(data), encoding="utf-8")
+    (out / "adapter").mkdir()
+    card = render_card(describe_card(context, run))
+    (out / "adapter" / "README.md").write_text(card, encoding="utf-8")
+    verdict = data["verdict"] or {"text": NO_TEST, "is_assessable": False}
+    monitor.log("verdict", text=verdict["text"])
+    return {"verdict": verdict}
+
+
+def collect_outputs(run: RunOutputs, tables: JobTables) -> Outputs:
+    """The stages' results with the rows and answers that belong to them."""
+    names = [(run.baselines, record["name"]) for record in run.baselines.result["models"]]
+    names += [(run.evaluation, record["name"]) for record in run.evaluation.result["models"]]
+    rejected = run.synthesis.folder / "rejected" / "synthetic.jsonl" if run.synthesis else None
+    return Outputs(
+        split=run.split.result,
+        synthesis=run.synthesis.result if run.synthesis else None,
+        plan=run.plan.result,
+        baselines=run.baselines.result,
+        training=run.training.result,
+        evaluation=run.evaluation.result,
+        inputs={row.id: row.input or row.target for row in iterate_examples(tables.test)}
+        if tables.test is not None
+        else {},
+        predictions={name: read_predictions(stage.folder, name) for stage, name in names},
+        kept=[
+            {"input": row.input, "target": row.target, "reason": ""}
+            for row in (iterate_examples(tables.synthetic) if tables.synthetic is not None else ())
+        ],
+        rejected=_read_lines(rejected),
+        bad_rows=_read_lines(run.split.folder / "rejected" / "seeds.jsonl"),
+    )
+
+
+def describe_card(context: JobContext, run: RunOutputs) -> CardFacts:
+    """What the model card tells of this run."""
+    spec = context.job.spec
+    models = [*run.evaluation.result["models"], *run.baselines.result["models"]]
+    verdict = run.evaluation.result["verdict"]
+    rows = run.training.result["numRows"]
+    num_synthetic = run.synthesis.result["report"]["kept"] if run.synthesis else 0
+    teacher = ""
+    if spec.synthesis:
+        remote = spec.synthesis.teacher.openai
+        teacher = remote.model if remote else "the base model itself"
+    return CardFacts(
+        name=context.job.metadata.name,
+        base=describe_base(context, run.training.result["quantization"]),
+        task=spec.data.task,
+        method=run.plan.result["method"],
+        verdict=verdict["text"] if verdict else NO_TEST,
+        num_seed_rows=rows["train"] - num_synthetic,
+        description=spec.data.description,
+        labels=tuple(run.split.result["labels"]),
+        metrics=tuple(
+            {"name": MODEL_NAMES.get(model["name"], model["name"]), "values": model["metrics"]}
+            for model in models
+        ),
+        num_test_rows=models[0]["numRows"] if models else 0,
+        num_synthetic_rows=num_synthetic,
+        teacher=teacher,
+    )
+
+
+def _read_lines(path: Path | None) -> list[dict[str, Any]]:
+    if path is None or not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

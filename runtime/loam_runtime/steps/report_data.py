@@ -1,0 +1,250 @@
+"""From what the steps left to what the report shows: plain values in, plain values out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from loam_runtime.report.data import (
+    ClassCount,
+    Confusion,
+    DataPart,
+    Evaluation,
+    Prediction,
+    ReportData,
+    Sample,
+    SynthesisPart,
+)
+
+if TYPE_CHECKING:
+    from loam_api.finetunejob import FineTuneJob
+
+MODEL_NAMES = {
+    "tuned": "Fine-tuned",
+    "inContext": "In-context",
+    "zeroShot": "Zero-shot",
+    "majority": "Majority class",
+}
+# Which field of a prediction is the answer that the decisive metric judges.
+_ANSWER_FIELDS = ("label", "answer", "generatedText")
+_NO_LABEL = "(no label)"
+NUM_SAMPLES = 8
+NUM_PREDICTIONS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Results of the steps, and the rows of which samples are shown.
+
+    Attributes:
+        split, synthesis, plan, baselines, training, evaluation: the steps' recorded results.
+        inputs: text of each test row by id.
+        predictions: answers by model name ("tuned", "zeroShot", ...).
+        kept, rejected, bad_rows: rows of the synthesis, and of the user's files.
+    """
+
+    split: dict[str, Any]
+    synthesis: dict[str, Any] | None
+    plan: dict[str, Any]
+    baselines: dict[str, Any]
+    training: dict[str, Any]
+    evaluation: dict[str, Any]
+    inputs: dict[str, str]
+    predictions: dict[str, list[dict[str, Any]]]
+    kept: list[Sample]
+    rejected: list[dict[str, Any]]
+    bad_rows: list[dict[str, Any]]
+
+
+def build_report_data(
+    job: FineTuneJob,
+    run_key: str,
+    outputs: Outputs,
+    seconds: dict[str, float],
+    lineage: dict[str, str],
+) -> ReportData:
+    """Everything on the report's page."""
+    training = outputs.training["training"]
+    return ReportData(
+        job=job.metadata.name,
+        task=job.spec.data.task,
+        model=job.spec.model.uri,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        run_key=run_key,
+        verdict=_describe_verdict(outputs.evaluation["verdict"]),
+        evaluation=_describe_evaluation(job, outputs),
+        training={
+            "method": outputs.plan["method"],
+            **{name: training[name] for name in _TRAINING_FIELDS},
+        },
+        data=_describe_data(outputs),
+        synthesis=_describe_synthesis(job, outputs),
+        stages=[{"name": name, "seconds": value} for name, value in seconds.items()],
+        usage=_describe_usage(outputs),
+        plan=[
+            {"setting": reason["field"], "value": str(reason["value"]), "reason": reason["why"]}
+            for reason in outputs.plan["reasons"]
+        ],
+        warnings=list(outputs.plan["warnings"]),
+        lineage=[{"name": name, "value": value} for name, value in lineage.items()],
+    )
+
+
+_TRAINING_FIELDS = (
+    "losses",
+    "validation",
+    "steps",
+    "best_step",
+    "stopped_early",
+    "num_trainable_parameters",
+    "num_parameters",
+    "num_supervised_tokens",
+    "tokens_per_second",
+    "peak_memory_bytes",
+)
+
+
+def _describe_verdict(verdict: dict[str, Any] | None) -> Any:
+    if verdict is None:
+        return None
+    difference = verdict["difference"]
+    return {
+        "text": verdict["text"],
+        "is_assessable": verdict["is_assessable"],
+        "wins": verdict["wins"],
+        "best_baseline": MODEL_NAMES.get(verdict["best_baseline"], verdict["best_baseline"]),
+        "difference": {name: difference[name] for name in ("value", "low", "high")}
+        if difference
+        else None,
+    }
+
+
+def _describe_evaluation(job: FineTuneJob, outputs: Outputs) -> Evaluation | None:
+    records = [*outputs.evaluation["models"], *outputs.baselines["models"]]
+    if not outputs.evaluation["models"]:
+        return None
+    difference = outputs.evaluation["verdict"]["difference"]
+    primary = difference["metric"] if difference else next(iter(records[0]["metrics"]))
+    best = outputs.evaluation["verdict"]["best_baseline"]
+    return {
+        "num_test_rows": records[0]["numRows"],
+        "primary_metric": primary,
+        "models": [
+            {
+                "name": MODEL_NAMES.get(record["name"], record["name"]),
+                "is_fine_tuned": record["name"] == "tuned",
+                "metrics": {
+                    name: {key: interval[key] for key in ("value", "low", "high")}
+                    for name, interval in record["metrics"].items()
+                },
+            }
+            for record in records
+        ],
+        "confusion": _count_confusion(outputs) if job.spec.data.task == "classification" else None,
+        "predictions": _sample_predictions(outputs, best),
+        "latency": outputs.evaluation["latency"],
+    }
+
+
+def get_answer(prediction: dict[str, Any]) -> str:
+    """What the model answered, as the decisive metric reads it."""
+    return next((str(prediction[name]) for name in _ANSWER_FIELDS if name in prediction), "")
+
+
+def _count_confusion(outputs: Outputs) -> Confusion:
+    pairs = Counter(
+        (row["target"], get_answer(row) or _NO_LABEL) for row in outputs.predictions["tuned"]
+    )
+    labels = sorted({target for target, _ in pairs})
+    predicted = sorted({*labels, *(answer for _, answer in pairs)} - {_NO_LABEL})
+    if any(answer == _NO_LABEL for _, answer in pairs):
+        predicted.append(_NO_LABEL)
+    counts = [[pairs[target, answer] for answer in predicted] for target in labels]
+    return {"labels": labels, "predicted": predicted, "counts": counts}
+
+
+def _sample_predictions(outputs: Outputs, best_baseline: str) -> list[Prediction]:
+    """A sample of the test rows, wrong ones first."""
+    base = {row["id"]: get_answer(row) for row in outputs.predictions.get(best_baseline, [])}
+    rows: list[Prediction] = [
+        {
+            "input": outputs.inputs[row["id"]],
+            "target": row["target"],
+            "prediction": get_answer(row),
+            "base_prediction": base.get(row["id"], ""),
+            "is_right": get_answer(row) == row["target"],
+        }
+        for row in outputs.predictions["tuned"]
+    ]
+    wrong = [row for row in rows if not row["is_right"]][: NUM_PREDICTIONS // 2]
+    right = [row for row in rows if row["is_right"]]
+    return [*wrong, *right[: NUM_PREDICTIONS - len(wrong)]]
+
+
+def _describe_data(outputs: Outputs) -> DataPart:
+    read, rows = outputs.split["read"], outputs.split["rows"]
+    bad_rows = [
+        {"file": row["file"], "row": row["row"], "reason": row["reason"]}
+        for row in outputs.bad_rows
+    ]
+    return {
+        "num_seed_rows": read["seeds"]["rows"],
+        "num_train_rows": rows["train"],
+        "num_validation_rows": rows["validation"],
+        "num_test_rows": rows["test"],
+        "num_duplicates": sum(part["duplicates"] for part in read.values()),
+        "num_conflicts": sum(part["conflicts"] for part in read.values()),
+        "bad_rows": bad_rows[:NUM_SAMPLES],
+        "num_bad_rows": len(bad_rows),
+        "notes": outputs.split["notes"],
+    }
+
+
+def _describe_synthesis(job: FineTuneJob, outputs: Outputs) -> SynthesisPart | None:
+    spec = job.spec.synthesis
+    if spec is None or outputs.synthesis is None:
+        return None
+    report = outputs.synthesis["report"]
+    teacher = spec.teacher.openai.model if spec.teacher.openai else "the base model itself"
+    rejected: list[Sample] = [
+        {"input": row["input"], "target": row["target"], "reason": row["reason"]}
+        for row in outputs.rejected
+    ]
+    return {
+        "strategy": spec.strategy,
+        "teacher": teacher,
+        "num_requested": spec.target_count,
+        "num_generated": report["rows"] + report["malformed"],
+        "num_kept": report["kept"],
+        "rejected": dict(Counter(row["reason"] for row in rejected).most_common()),
+        "per_class": _count_classes(job, outputs),
+        "filter_note": _describe_trust(report["filters"]),
+        "kept_samples": outputs.kept[:NUM_SAMPLES],
+        "rejected_samples": rejected[:NUM_SAMPLES],
+    }
+
+
+def _count_classes(job: FineTuneJob, outputs: Outputs) -> list[ClassCount]:
+    if job.spec.data.task != "classification":
+        return []
+    kept = Counter(row["target"] for row in outputs.kept)
+    rejected = Counter(row["target"] for row in outputs.rejected)
+    return [
+        {"label": label, "generated": kept[label] + rejected[label], "kept": kept[label]}
+        for label in outputs.split["labels"]
+    ]
+
+
+def _describe_trust(filters: dict[str, dict[str, Any]]) -> str:
+    """What the filters say of how far they can be relied on, in sentences."""
+    return " ".join(part["note"] for part in filters.values() if part.get("note"))
+
+
+def _describe_usage(outputs: Outputs) -> list[Any]:
+    usage = dict(outputs.synthesis["usage"]) if outputs.synthesis else {}
+    training = outputs.training["training"]
+    usage["training seconds"] = round(training["train_seconds"], 1)
+    usage["training tokens"] = training["num_tokens"]
+    return [{"name": name.replace("_", " "), "value": str(v)} for name, v in usage.items()]

@@ -1,0 +1,81 @@
+"""Let the teacher write more training rows, and keep the good ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loam_runtime.data.examples import iterate_examples
+from loam_runtime.data.prompt import build_contract
+from loam_runtime.data.tables import read_table, write_table
+from loam_runtime.secrets import read_secret
+from loam_runtime.storage.cache import cache_dir
+from loam_runtime.storage.registry import open_store
+from loam_runtime.synthesis.stage import SynthesisResult, synthesize
+from loam_runtime.synthesis.teachers import OpenAICompatibleTeacher, SelfTeacher
+
+if TYPE_CHECKING:
+    from loam_runtime.observability.monitor import StageMonitor
+    from loam_runtime.steps.context import JobContext
+    from loam_runtime.synthesis.teachers import Teacher
+
+
+def synthesize_rows(
+    context: JobContext, split: Path, out: Path, monitor: StageMonitor
+) -> dict[str, Any]:
+    """Write `data/synthetic.parquet` and `rejected/synthetic.jsonl`; return funnel and usage."""
+    spec = context.job.spec
+    train = read_table(split / "data" / "train.parquet")
+    contract = build_contract(spec.data, train["target"], context.tokenizer)
+    # Answers outlive the run: the next job of the namespace that asks the same pays nothing.
+    cache = cache_dir() / "teacher" / context.job.metadata.namespace
+    result = synthesize(
+        train,
+        contract,
+        spec.synthesis,
+        data=spec.data,
+        teacher=build_teacher(context),
+        test_inputs=_read_test_inputs(split),
+        seed=spec.training.seed,
+        journal_dir=cache / "journal",
+        journal_store=open_store(f"file://{cache / 'segments'}"),
+        monitor=monitor,
+    )
+    _write_result(result, out)
+    return {"report": result.report, "usage": result.usage}
+
+
+def build_teacher(context: JobContext) -> Teacher:
+    """The teacher that the manifest names, its key read from where secrets are."""
+    teacher = context.job.spec.synthesis.teacher
+    if teacher.kind == "self":
+        return SelfTeacher(context.base_model, name=context.sources.digests["model"])
+    remote = teacher.openai
+    key = read_secret(remote.api_key_secret_ref) if remote.api_key_secret_ref else ""
+    return OpenAICompatibleTeacher(
+        remote.model,
+        remote.base_url,
+        key,
+        concurrency=remote.concurrency,
+        timeout_seconds=remote.timeout_seconds,
+    )
+
+
+def _read_test_inputs(split: Path) -> list[str]:
+    """What synthetic rows are checked against: test and validation alike."""
+    tables = [split / "data" / f"{side}.parquet" for side in ("test", "validation")]
+    return [
+        example.input or example.target
+        for table in tables
+        if table.exists()
+        for example in iterate_examples(read_table(table))
+    ]
+
+
+def _write_result(result: SynthesisResult, out: Path) -> None:
+    write_table(result.kept, out / "data" / "synthetic.parquet")
+    rejected = out / "rejected" / "synthetic.jsonl"
+    rejected.parent.mkdir(parents=True)
+    with rejected.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in result.rejected)

@@ -1,0 +1,148 @@
+"""Train, assemble what will be published, load it afresh and prove that it is what was trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loam_runtime.errors import InputError
+from loam_runtime.export.adapter import BaseModel, assemble_adapter
+from loam_runtime.export.licenses import find_base_license
+from loam_runtime.export.verify import verify_adapter
+from loam_runtime.steps.rows import JobTables, build_job_contract, encode_rows, read_tables
+from loam_runtime.steps.training_events import TrainingEvents
+from loam_runtime.training.config import TrainConfig
+from loam_runtime.training.ray_adapter import fit
+from loam_runtime.training.ray_worker import RunAddress
+from loam_runtime.training.reference import read_reference
+from loam_runtime.training.rows import write_encoded
+
+if TYPE_CHECKING:
+    from loam_runtime.data.prompt import PromptContract
+    from loam_runtime.observability.monitor import StageMonitor
+    from loam_runtime.steps.context import JobContext
+
+
+def train_adapter(
+    context: JobContext,
+    split: Path,
+    synthetic: Path | None,
+    plan: dict[str, Any],
+    out: Path,
+    monitor: StageMonitor,
+) -> dict[str, Any]:
+    """Write `adapter/` and `training/result.json`; return the result and its verification."""
+    tables = read_tables(split, synthetic)
+    contract = build_job_contract(context, tables)
+    counts = _write_rows(context, contract, tables, plan["max_sequence_length"])
+    config = build_train_config(context, plan)
+    result = fit(
+        config,
+        context.model_folder,
+        _locate_rows(context, "train"),
+        _locate_rows(context, "validation") if counts["validation"] else None,
+        run=RunAddress(context.output_uri, context.run_key, context.run.token),
+        work_dir=context.work_dir / "training",
+        output_dir=context.work_dir / "trained",
+        on_event=TrainingEvents(monitor),
+    )
+    base = describe_base(context, choose_quantization(config.method))
+    assemble_adapter(
+        Path(result.adapter_dir), context.tokenizer, contract, out / "adapter", base=base, card=""
+    )
+    prompts, logits = read_reference(Path(result.adapter_dir))
+    verification = verify_adapter(
+        out / "adapter",
+        context.model_folder,
+        prompts,
+        logits,
+        device=context.device,
+        dtype=context.dtype,
+        quantization=choose_quantization(config.method),
+    )
+    monitor.log("adapter_verified", **verification.to_dict())
+    training = out / "training"
+    training.mkdir()
+    (training / "result.json").write_text(json.dumps(result.to_dict()))
+    return {
+        "training": result.to_dict(),
+        "config": config.to_dict(),
+        "verification": verification.to_dict(),
+        "numRows": counts,
+        "quantization": choose_quantization(config.method),
+    }
+
+
+def _write_rows(
+    context: JobContext, contract: PromptContract, tables: JobTables, max_length: int
+) -> dict[str, int]:
+    """Write the encoded rows where the workers read them; returns how many there are."""
+    counts = {}
+    for side, parts in (
+        ("train", (tables.train, tables.synthetic)),
+        ("validation", (tables.validation,)),
+    ):
+        rows = [row for part in parts for row in encode_rows(context, contract, part, max_length)]
+        write_encoded(rows, _locate_rows(context, side))
+        counts[side] = len(rows)
+    if not counts["train"]:
+        raise InputError(
+            f"No training row has at most {max_length} tokens.",
+            remedy="Raise training.maxSequenceLength, or set training.onTooLong to truncate.",
+        )
+    return counts
+
+
+def _locate_rows(context: JobContext, side: str) -> Path:
+    folder = context.work_dir / "rows"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{side}.arrow"
+
+
+def build_train_config(context: JobContext, plan: dict[str, Any]) -> TrainConfig:
+    """The plan as the training loop takes it."""
+    training = context.job.spec.training
+    lora = {}
+    if plan["method"] != "full":
+        lora = {
+            "rank": plan["rank"],
+            "alpha": plan["alpha"],
+            "dropout": plan["dropout"],
+            "target_modules": tuple(plan["target_modules"]),
+        }
+    return TrainConfig(
+        method=plan["method"],
+        learning_rate=plan["learning_rate"],
+        max_steps=plan["num_steps"],
+        global_batch=plan["global_batch"],
+        micro_batch=plan["micro_batch"],
+        warmup=plan["warmup"],
+        sharding=plan["sharding"],
+        precision=context.precision,
+        seed=training.seed,
+        early_stopping_patience=plan["early_stopping_patience"],
+        eval_every_steps=plan["eval_every_steps"],
+        checkpoint_every_seconds=training.checkpoint.every_seconds,
+        keep_last=training.checkpoint.keep_last,
+        device=context.device,
+        num_workers=plan["num_workers"],
+        **lora,
+    )
+
+
+def choose_quantization(method: str) -> str:
+    """How the base is held while an adapter of this method is trained and used."""
+    return "nf4" if method == "qlora" else ""
+
+
+def describe_base(context: JobContext, quantization: str) -> BaseModel:
+    """What the published files say about the model they stand on."""
+    model = context.job.spec.model
+    return BaseModel(
+        uri=model.uri,
+        revision=model.revision,
+        digest=context.sources.digests["model"],
+        precision=quantization or context.precision,
+        license=find_base_license(context.model_folder),
+    )

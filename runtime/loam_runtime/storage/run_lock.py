@@ -1,0 +1,125 @@
+"""The lock of a run: who may write under its prefix, and how it changes hands.
+
+The lock is one object. Its token only ever grows; whoever wrote the highest token owns the
+run, and every earlier owner is fenced out. It is never deleted, so tokens never repeat.
+
+A held lock is taken over only
+- by a later attempt of the same owner: whoever starts an attempt has given up the earlier;
+- on the same host, when the process that holds it no longer runs (or is this one);
+- by force, for a holder that died on another machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import socket
+import uuid
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from loam_runtime.errors import FencedError, StorageError
+
+
+@dataclass(frozen=True, slots=True)
+class LockRecord:
+    """The content of a lock object.
+
+    Attributes:
+        token: the fencing token, from 1.
+        owner: the job; its attempts share it.
+        attempt: number of the try, growing.
+        host, pid, started: the process that holds the lock; `started` tells two processes
+            apart that were given the same pid.
+        nonce: tells two writers of equal content apart.
+        held: False once the owner has let go.
+    """
+
+    token: int
+    owner: str
+    attempt: int
+    host: str
+    pid: int
+    started: str
+    nonce: str
+    held: bool = True
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(asdict(self), indent=1).encode()
+
+    def release(self) -> LockRecord:
+        return replace(self, held=False)
+
+
+def parse_lock(data: bytes) -> LockRecord:
+    """The record in a lock object.
+
+    Raises:
+        StorageError: it is not one; something else wrote there.
+    """
+    try:
+        return LockRecord(**json.loads(data))
+    except (TypeError, ValueError) as exc:
+        raise StorageError(
+            "The run's lock.json is not one that Loam wrote.",
+            remedy="Remove it if nothing else writes to this output.",
+        ) from exc
+
+
+def claim_lock(
+    current: LockRecord | None, owner: str, attempt: int, *, force: bool = False
+) -> LockRecord:
+    """The record to write in place of `current`.
+
+    Raises:
+        FencedError: the holder may still be writing.
+    """
+    if current is not None and not force and not _may_take(current, owner, attempt):
+        raise FencedError(
+            f"The run is being written by attempt {current.attempt} of {current.owner} "
+            f"(process {current.pid} on {current.host}).",
+            remedy="Wait until it ends or stop it; take over by force if its machine is gone.",
+        )
+    return LockRecord(
+        token=current.token + 1 if current else 1,
+        owner=owner,
+        attempt=attempt,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        started=_read_start(os.getpid()) or "",
+        nonce=uuid.uuid4().hex,
+    )
+
+
+def _may_take(current: LockRecord, owner: str, attempt: int) -> bool:
+    if not current.held or (current.owner == owner and attempt > current.attempt):
+        return True
+    if current.host != socket.gethostname():
+        return False
+    return current.pid == os.getpid() or not _is_running(current)
+
+
+def _is_running(record: LockRecord) -> bool:
+    try:
+        os.kill(record.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's process: there is one
+        pass
+    return _read_start(record.pid) == record.started
+
+
+def _read_start(pid: int) -> str | None:
+    """When a process started, unique on this host; None for a zombie, "" where unknown."""
+    with contextlib.suppress(OSError):
+        # The name in field 2 may hold blanks and brackets; state is field 3, start field 22.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] == "Z" else f"{_read_boot_id()}-{fields[19]}"
+    return ""
+
+
+@functools.cache
+def _read_boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -1,0 +1,256 @@
+"""s3:// stores, on boto3: AWS, or whatever AWS_ENDPOINT_URL names.
+
+Endpoint, region and credentials come from the usual AWS environment. Every object is sent
+with its SHA-256, which the server checks where it knows how; the digest is kept in the
+object's metadata too, and checked when the object comes back.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import mimetypes
+import os
+import re
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+from boto3.s3.transfer import TransferConfig, create_transfer_manager
+from botocore.config import Config
+from botocore.exceptions import (
+    ClientError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+)
+from s3transfer.manager import TransferManager
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from loam_runtime.errors import InputError, StorageError
+from loam_runtime.storage.base import (
+    ConflictError,
+    NotFoundError,
+    ObjectInfo,
+    check_key,
+    check_prefix,
+    join_key,
+)
+from loam_runtime.storage.local import hash_file, translate_os_errors, write_atomically
+from loam_runtime.storage.s3_errors import BrokenBodyError, translate_s3_errors
+
+SCHEME = "s3://"
+PART_BYTES = 8 << 20  # an object up to this size is one request
+MAX_CONNECTIONS = 64  # open at once per store: folder workers times parts of a large file
+DIGEST_FIELD = "loam-sha256"
+_BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,254}")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long a failing store is waited for.
+
+    Waits double from half a second to about ten on average (botocore's standard mode), so
+    ten attempts outlast an outage of around a minute.
+    """
+
+    max_attempts: int = 10
+    connect_timeout_seconds: float = 10
+    read_timeout_seconds: float = 60
+
+
+class S3Store:
+    """A prefix of a bucket."""
+
+    def __init__(self, bucket: str, prefix: str = "", *, retries: RetryPolicy | None = None):
+        self.uri = SCHEME + join_key(bucket, prefix)
+        self._bucket = bucket
+        self._prefix = prefix
+        self._retries = retries or RetryPolicy()
+        self._client = _create_client(self.uri, self._retries)
+        self._endpoint = self._client.meta.endpoint_url
+        self._transfer_config = TransferConfig(
+            multipart_threshold=PART_BYTES,
+            multipart_chunksize=PART_BYTES,
+            preferred_transfer_client="classic",
+        )
+
+    @classmethod
+    def from_uri(cls, uri: str) -> S3Store:
+        bucket, _, prefix = uri.removeprefix(SCHEME).strip("/").partition("/")
+        if not _BUCKET.fullmatch(bucket):
+            raise InputError(
+                "The s3:// URI does not begin with the name of a bucket.",
+                remedy="Write s3://bucket/path; credentials belong in the environment.",
+            )
+        return cls(bucket, check_key(prefix) if prefix else "")
+
+    @staticmethod
+    def split_uri(uri: str) -> tuple[str, str]:
+        bucket, _, path = uri.removeprefix(SCHEME).strip("/").partition("/")
+        return f"{SCHEME}{bucket}", path
+
+    def put(
+        self, key: str, data: bytes, *, if_none_match: bool = False, if_match: str | None = None
+    ) -> str:
+        conditions = {"IfNoneMatch": "*"} if if_none_match else {}
+        if if_match is not None:
+            conditions["IfMatch"] = if_match
+        try:
+            return self._put(key, data, **conditions)
+        except NotFoundError as exc:
+            raise ConflictError(f"{self.uri}/{key} was deleted by another writer.") from exc
+        except ConflictError as exc:
+            # The first try may have been written and only its answer lost.
+            if _was_retried(exc):
+                current, etag = self.get_with_etag(key)
+                if current == data:
+                    return etag
+            raise
+
+    def get(self, key: str) -> bytes:
+        return self._read(key)[0]
+
+    def get_with_etag(self, key: str) -> tuple[bytes, str]:
+        data, response = self._read(key)
+        return data, response["ETag"]
+
+    def stat(self, key: str) -> ObjectInfo:
+        with self._errors(key):
+            head = self._client.head_object(**self._locate(key))
+        return ObjectInfo(key, head["ContentLength"], head["ETag"])
+
+    def exists(self, key: str) -> bool:
+        try:
+            self.stat(key)
+        except NotFoundError:
+            return False
+        return True
+
+    def list(self, prefix: str = "") -> list[ObjectInfo]:
+        root = f"{self._prefix}/" if self._prefix else ""
+        folder = join_key(self._prefix, check_prefix(prefix))
+        with self._errors(prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=f"{folder}/" if folder else ""
+            )
+            found = [item for page in pages for item in page.get("Contents", ())]
+        return [
+            ObjectInfo(item["Key"].removeprefix(root), item["Size"], item["ETag"])
+            for item in sorted(found, key=lambda item: item["Key"])
+            if not item["Key"].endswith("/")  # the empty objects by which consoles show folders
+        ]
+
+    def delete(self, key: str) -> None:
+        with self._errors(key):
+            self._client.delete_object(**self._locate(key))
+
+    def upload_file(self, path: Path, key: str) -> str:
+        with translate_os_errors(path):
+            if path.stat().st_size <= PART_BYTES:
+                data = path.read_bytes()
+                self._put(key, data)
+                return hashlib.sha256(data).hexdigest()
+            digest = hash_file(path)
+        extra = {**_describe(key, digest), "ChecksumAlgorithm": "SHA256"}
+        with self._errors(key), self._create_manager() as manager:
+            manager.upload(str(path), *self._locate(key).values(), extra_args=extra).result()
+        return digest
+
+    def download_file(self, key: str, path: Path) -> str:
+        data, response = self._read(key, max_bytes=PART_BYTES)
+        with translate_os_errors(path), write_atomically(path, durable=False) as file:
+            if data is not None:
+                file.write(data)
+                return hashlib.sha256(data).hexdigest()
+            with self._errors(key), self._create_manager() as manager:
+                manager.download(*self._locate(key).values(), file).result()
+            file.flush()
+            digest = hash_file(Path(file.name))
+            if digest != _get_digest(response, digest):
+                raise StorageError(
+                    f"{self.uri}/{key} is not what was uploaded: its SHA-256 differs.",
+                    remedy="Run again; if it stays, upload the object anew.",
+                )
+            return digest
+
+    def _put(self, key: str, data: bytes, **conditions: str) -> str:
+        digest = hashlib.sha256(data)
+        checksum = base64.b64encode(digest.digest()).decode()
+        with self._errors(key):
+            response = self._client.put_object(
+                **self._locate(key),
+                Body=data,
+                ChecksumSHA256=checksum,
+                **_describe(key, digest.hexdigest()),
+                **conditions,
+            )
+        return response["ETag"]
+
+    def _read(self, key: str, max_bytes: int | None = None) -> tuple[bytes | None, Any]:
+        """Content and answer; no content if the object has more than `max_bytes`."""
+        retrying = Retrying(
+            retry=retry_if_exception_type(BrokenBodyError),
+            stop=stop_after_attempt(self._retries.max_attempts),
+            wait=wait_random_exponential(multiplier=0.5, max=10),
+            reraise=True,
+        )
+        with self._errors(key):
+            return retrying(self._read_once, self._locate(key), max_bytes)
+
+    def _read_once(self, location: dict, max_bytes: int | None) -> tuple[bytes | None, Any]:
+        response = self._client.get_object(**location)
+        body = response["Body"]
+        if max_bytes is not None and response["ContentLength"] > max_bytes:
+            body.close()
+            return None, response
+        try:
+            data = body.read()
+        except (HTTPClientError, IncompleteReadError, FlexibleChecksumError) as exc:
+            raise BrokenBodyError(reason=exc) from exc
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != _get_digest(response, digest):
+            raise BrokenBodyError(reason="the SHA-256 differs from the uploaded content's")
+        return data, response
+
+    def _locate(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": join_key(self._prefix, check_key(key))}
+
+    def _errors(self, key: str) -> AbstractContextManager[None]:
+        return translate_s3_errors(join_key(self.uri, key), self._endpoint)
+
+    def _create_manager(self) -> TransferManager:
+        return create_transfer_manager(self._client, self._transfer_config)
+
+
+def _create_client(uri: str, retries: RetryPolicy) -> Any:
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": retries.max_attempts},
+        connect_timeout=retries.connect_timeout_seconds,
+        read_timeout=retries.read_timeout_seconds,
+        max_pool_connections=MAX_CONNECTIONS,
+    )
+    # boto3 itself reads AWS_DEFAULT_REGION only; pods are given AWS_REGION.
+    region = os.environ.get("AWS_REGION")
+    with translate_s3_errors(uri, os.environ.get("AWS_ENDPOINT_URL", "AWS")):
+        return boto3.session.Session(region_name=region).client("s3", config=config)
+
+
+def _describe(key: str, digest: str) -> dict[str, Any]:
+    """Metadata of a new object; the type lets a browser open a report from the bucket."""
+    content_type = mimetypes.guess_type(key)[0] or "application/octet-stream"
+    return {"Metadata": {DIGEST_FIELD: digest}, "ContentType": content_type}
+
+
+def _get_digest(response: Any, default: str) -> str:
+    """SHA-256 that the uploader recorded; `default` for an object that Loam did not upload."""
+    return response["Metadata"].get(DIGEST_FIELD, default)
+
+
+def _was_retried(exc: ConflictError) -> bool:
+    cause = exc.__cause__
+    if not isinstance(cause, ClientError):
+        return False
+    return cause.response["ResponseMetadata"].get("RetryAttempts", 0) > 0

@@ -1,0 +1,271 @@
+"""Asks a teacher: concurrently, never twice for the same answer, within the budget."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from loam_runtime.errors import BudgetError, LoamError, TeacherError
+from loam_runtime.observability.monitor import NullMonitor, StageMonitor
+from loam_runtime.synthesis.budget import BudgetLedger
+from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
+from loam_runtime.synthesis.faults import AttemptFailed, TeacherRefused
+from loam_runtime.synthesis.journal import Journal, Receipt
+from loam_runtime.synthesis.pacing import AdaptiveLimit, Health, RetryPolicy
+from loam_runtime.synthesis.teachers import Teacher
+
+Answers = list[TeacherAnswer | None]
+
+
+@dataclass(slots=True)
+class Usage:
+    """What the teacher was asked for and what it cost, in this start of the run.
+
+    Attributes:
+        requests: answered requests (and charged ones that were not).
+        reused: answers taken from the journal.
+        retries: attempts beyond the first.
+        rate_limited: attempts the endpoint refused for load.
+        empty: answers without text.
+        given_up: requests that failed every try.
+    """
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    reused: int = 0
+    retries: int = 0
+    rate_limited: int = 0
+    empty: int = 0
+    given_up: int = 0
+
+
+class TeacherClient:
+    """Brings requests to a teacher and answers back.
+
+    Args:
+        teacher: who answers.
+        journal: open; what it knows is not asked again.
+        budget: the hard stop.
+        policy: when to try again and when to give up.
+        monitor: told of every answer.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        journal: Journal,
+        budget: BudgetLedger,
+        *,
+        policy: RetryPolicy | None = None,
+        monitor: StageMonitor | None = None,
+    ) -> None:
+        self.usage = Usage()
+        self._teacher = teacher
+        self._journal = journal
+        self._budget = budget
+        self._policy = policy or RetryPolicy()
+        self._monitor = monitor or NullMonitor()
+        self._limit = AdaptiveLimit(teacher.concurrency)
+        self._health = Health(self._policy)
+        self._failure: LoamError | None = None
+        self._is_stopping = asyncio.Event()
+
+    def describe_usage(self) -> dict[str, int]:
+        """Usage of this start, and the run's spending over all its starts."""
+        return {
+            **asdict(self.usage),
+            "spent_requests": self._budget.spent_requests,
+            "spent_tokens": self._budget.spent_tokens,
+        }
+
+    async def ask_many(
+        self,
+        requests: Sequence[TeacherRequest],
+        on_answer: Callable[[TeacherRequest, TeacherAnswer], None] | None = None,
+    ) -> Answers:
+        """All answers, in the order of the requests; None where every try failed.
+
+        Batches are cut from the whole list, answered requests included, so that a run that is
+        killed and started again generates with the same batches.
+
+        Args:
+            on_answer: called as each answer is durable, in any order.
+
+        Raises:
+            BudgetError: the budget is spent; what was open has been waited for and kept.
+            CredentialsError, TeacherError: the teacher refuses, or is down.
+        """
+        self._health.resume()
+        size = self._teacher.batch_size
+        batches = [requests[start : start + size] for start in range(0, len(requests), size)]
+        tasks = [asyncio.create_task(self._ask_batch(batch, on_answer)) for batch in batches]
+        watch = asyncio.create_task(self._cancel_on_failure(tasks))
+        try:
+            parts = await asyncio.gather(*tasks)
+        except asyncio.CancelledError:
+            if self._failure is None:
+                raise
+            parts = []
+        finally:
+            watch.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if self._failure is not None:
+            raise self._failure
+        return [answer for part in parts for answer in part]
+
+    async def ask(self, request: TeacherRequest) -> TeacherAnswer | None:
+        """One answer; see `ask_many`. Returns None also once the client is stopping."""
+        return (await self._ask_batch([request], None))[0]
+
+    async def _cancel_on_failure(self, tasks: Sequence[asyncio.Task]) -> None:
+        """End open requests when the teacher fails; a spent budget lets them finish."""
+        await self._is_stopping.wait()
+        if not isinstance(self._failure, BudgetError):
+            for task in tasks:
+                task.cancel()
+
+    async def _ask_batch(
+        self,
+        requests: Sequence[TeacherRequest],
+        on_answer: Callable[[TeacherRequest, TeacherAnswer], None] | None,
+    ) -> Answers:
+        keys = [self._compute_key(request) for request in requests]
+        known = {key: self._journal.find(key) for key in keys}
+        missing = [i for i, key in enumerate(keys) if known[key] is None]
+        self._note_reused(len(requests) - len(missing))
+        if missing:
+            fresh = await self._try_until_answered(
+                [requests[i] for i in missing], [keys[i] for i in missing]
+            )
+            known.update({keys[i]: made for i, made in zip(missing, fresh, strict=True)})
+        answers = [known[key] for key in keys]
+        for request, answer in zip(requests, answers, strict=True):
+            if answer is not None and on_answer is not None:
+                on_answer(request, answer)
+        return answers
+
+    def _compute_key(self, request: TeacherRequest) -> str:
+        return request.compute_key(self._teacher.model, self._teacher.endpoint)
+
+    async def _try_until_answered(
+        self, requests: Sequence[TeacherRequest], keys: Sequence[str]
+    ) -> Answers:
+        num_failures = num_attempts = 0
+        while not self._is_stopping.is_set():
+            try:
+                async with self._limit.slot(priority=-num_attempts):
+                    receipts = await self._attempt(requests, keys)
+                # Outside the slot: the next request need not wait for this one's disk.
+                return await self._keep(receipts)
+            except AttemptFailed as failure:
+                num_attempts += 1
+                num_failures += failure.is_charged  # else the fault is not the request's
+                if not self._may_try_again(failure, num_failures):
+                    self.usage.given_up += len(requests)
+                    self._monitor.count("teacher_requests", len(requests), outcome="failed")
+                    break
+                await self._pause(self._policy.choose_delay(failure, num_failures))
+                self.usage.retries += 1
+            except TeacherRefused as refusal:
+                self._stop(refusal.error)
+            except LoamError as error:
+                self._stop(error)
+        return [None] * len(requests)
+
+    async def _attempt(
+        self, requests: Sequence[TeacherRequest], keys: Sequence[str]
+    ) -> list[Receipt]:
+        """Make one call, charged with its worst case before it goes out."""
+        costs = [request.estimate_prompt_tokens() + request.max_tokens for request in requests]
+        reserved = sum(costs)
+        await self._budget.reserve(len(requests), reserved)
+        spent: int | None = reserved  # whatever goes wrong from here on may be billed
+        try:
+            self._raise_if_stopping()
+            for key, request, cost in zip(keys, requests, costs, strict=True):
+                self._journal.record_ask(key, request, cost)
+            answers = await self._teacher.answer(requests)
+            spent = sum(answer.num_tokens for answer in answers)
+            self._note_success()
+        except AttemptFailed as failure:
+            # Before the slot is free again, so that the lower limit already counts.
+            self._note_failure(failure)
+            if not failure.is_charged:
+                spent = None
+                for key, cost in zip(keys, costs, strict=True):
+                    self._journal.record_refusal(key, cost)
+            raise
+        finally:
+            self._budget.settle(len(requests), reserved, spent)
+        return [Receipt(*parts) for parts in zip(keys, answers, costs, strict=True)]
+
+    async def _keep(self, receipts: Sequence[Receipt]) -> Answers:
+        """Hand answers out once they are durable."""
+        await self._journal.record_answers(receipts)
+        answers = [receipt.answer for receipt in receipts]
+        for answer in answers:
+            self.usage.requests += 1
+            self.usage.prompt_tokens += answer.prompt_tokens
+            self.usage.completion_tokens += answer.completion_tokens
+            self.usage.empty += not answer.text.strip()
+            self._monitor.count("teacher_tokens", answer.prompt_tokens, direction="prompt")
+            self._monitor.count("teacher_tokens", answer.completion_tokens, direction="completion")
+        self._monitor.count("teacher_requests", len(answers), outcome="ok")
+        return list(answers)
+
+    def _note_reused(self, num_answers: int) -> None:
+        self.usage.reused += num_answers
+        if num_answers:
+            self._monitor.count("teacher_requests", num_answers, outcome="cached")
+
+    def _note_success(self) -> None:
+        self._limit.record_success()
+        self._health.record_answer()
+
+    def _note_failure(self, failure: AttemptFailed) -> None:
+        self._monitor.count("teacher_requests", outcome="retried")
+        self._health.record_failure(failure.reason)
+        if failure.is_rate_limit:
+            self.usage.rate_limited += 1
+            self._limit.record_rate_limit()
+
+    def _may_try_again(self, failure: AttemptFailed, num_failures: int) -> bool:
+        if failure.retry_after_seconds > self._policy.patience_seconds:
+            self._stop(
+                TeacherError(
+                    f"The teacher at {self._teacher.endpoint} limits the rate and asks to come "
+                    f"back in {failure.retry_after_seconds:.0f} s.",
+                    remedy="Run again then: answers so far are kept.",
+                )
+            )
+        elif self._health.is_down:
+            self._stop(self._describe_down())
+        return num_failures < self._policy.max_tries
+
+    def _describe_down(self) -> TeacherError:
+        return TeacherError(
+            f"The teacher at {self._teacher.endpoint} has given no answer for "
+            f"{self._health.silent_seconds:.0f} s; last failure: {self._health.last_reason}.",
+            remedy="Check that the address is right and the server is up, then run again: answers "
+            "so far are kept.",
+        )
+
+    def _stop(self, error: LoamError) -> None:
+        """Send nothing more; the first reason is the one that is told."""
+        if self._failure is None:
+            self._failure = error
+        self._is_stopping.set()
+
+    def _raise_if_stopping(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, but not beyond the moment the client stops."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._is_stopping.wait(), seconds)

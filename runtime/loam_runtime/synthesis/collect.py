@@ -1,0 +1,190 @@
+"""The top-up loop: draw, read, filter, and draw again for what is missing."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from loam_runtime.data.examples import Example
+from loam_runtime.errors import TeacherError
+from loam_runtime.observability.monitor import NullMonitor, StageMonitor
+from loam_runtime.synthesis.client import TeacherClient
+from loam_runtime.synthesis.filters.base import FilterChain
+from loam_runtime.synthesis.strategies.base import Rejection, Strategy, TaskBrief
+
+PILOT_DRAWS = 32  # after so many without one usable row, no more are paid for
+MAX_DRAWS_PER_WANTED = 20
+ROUND_PER_SLOT = 16  # draws of one round for each request that may be open
+
+
+@dataclass(slots=True)
+class Collection:
+    """What the loop has gathered.
+
+    Attributes:
+        kept: rows that passed all filters, in the order of their draws.
+        malformed: answers, or parts of them, that were no rows.
+        draws: requests made (answered or given up), by label.
+        num_rows: rows read from answers, before any filter.
+        num_unanswered: draws whose every try failed.
+    """
+
+    kept: list[Example] = field(default_factory=list)
+    malformed: list[Rejection] = field(default_factory=list)
+    draws: Counter[str] = field(default_factory=Counter)
+    num_rows: int = 0
+    num_unanswered: int = 0
+
+    def describe(self) -> dict[str, object]:
+        """The counts, for the report."""
+        return {
+            "draws": self.draws.total(),
+            "draws_by_class": {label: n for label, n in sorted(self.draws.items()) if label},
+            "unanswered": self.num_unanswered,
+            "malformed": len(self.malformed),
+            "rows": self.num_rows,
+        }
+
+
+class Collector:
+    """Collects rows up to quotas by label.
+
+    Rounds end when all their answers are in, and rows are read in the order of their draws. So
+    the rows kept depend on the answers alone, not on when they came.
+
+    Args:
+        strategy: writes requests, reads answers.
+        client: asks the teacher.
+        chain: filters the rows; each is judged once.
+        quotas: rows wanted by label; the one name "" for a task without labels.
+        monitor: told of answers and kept rows.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        client: TeacherClient,
+        chain: FilterChain,
+        quotas: Mapping[str, int],
+        *,
+        max_round: int,
+        monitor: StageMonitor | None = None,
+    ) -> None:
+        self._strategy = strategy
+        self._client = client
+        self._chain = chain
+        self._quotas = dict(quotas)
+        self._max_round = max(PILOT_DRAWS, max_round)
+        self._monitor = monitor or NullMonitor()
+        self._kept: Counter[str] = Counter()
+        self._result = Collection()
+
+    async def collect(self) -> Collection:
+        """Draw until every quota is met or its label is exhausted.
+
+        Raises:
+            BudgetError, CredentialsError, TeacherError: from the client.
+            TeacherError: there were answers, and not one row could be used.
+        """
+        self._monitor.start(sum(self._quotas.values()), "rows")
+        while plan := self._plan_round():
+            await self._run_round(plan)
+        if not self._result.kept:
+            raise self._describe_failure()
+        return self._result
+
+    def _plan_round(self) -> list[str]:
+        """The labels of the next round's draws, label by label in turn."""
+        num_draws = self._result.draws.total()
+        if num_draws >= PILOT_DRAWS and not self._result.num_rows:
+            return []
+        wanted = {label: self._count_draws(label) for label in self._quotas}
+        rounds = max(wanted.values(), default=0)
+        turns = [label for turn in range(rounds) for label in wanted if turn < wanted[label]]
+        return turns[: self._max_round if num_draws else PILOT_DRAWS]
+
+    def _count_draws(self, label: str) -> int:
+        """Draws that are expected to fill a label's quota, at the yield seen so far."""
+        missing = self._quotas[label] - self._kept[label]
+        done = self._result.draws[label]
+        per_draw = self._strategy.rows_per_draw
+        most = PILOT_DRAWS + math.ceil(MAX_DRAWS_PER_WANTED * self._quotas[label] / per_draw)
+        if missing <= 0 or done >= most or (done >= 2 * PILOT_DRAWS and not self._kept[label]):
+            return 0
+        # One draw that yields all it should is counted before the first: the pilot is not larger
+        # than a perfect teacher needs.
+        rate = (self._kept[label] + per_draw) / (done + 1)
+        return min(math.ceil(missing / rate), most - done)
+
+    async def _run_round(self, labels: list[str]) -> None:
+        start = self._result.draws.total()
+        draws = [self._strategy.compose(start + place, label) for place, label in enumerate(labels)]
+        answers = await self._client.ask_many(
+            [draw.request for draw in draws],
+            lambda request, answer: self._monitor.advance(0, answered=request.draw + 1),
+        )
+        rows = []
+        for draw, answer in zip(draws, answers, strict=True):
+            self._result.draws[draw.label] += 1
+            if answer is None:
+                self._result.num_unanswered += 1
+                continue
+            reading = self._strategy.read(draw, answer)
+            rows += reading.rows
+            self._result.malformed += reading.rejected
+        self._keep(rows)
+
+    def _keep(self, rows: list[Example]) -> None:
+        self._result.num_rows += len(rows)
+        kept = self._chain.apply(rows)
+        useful = 0
+        for row in kept:
+            label = row.target if row.target in self._quotas else ""
+            useful += self._kept[label] < self._quotas[label]
+            self._kept[label] += 1
+        self._result.kept += kept
+        self._monitor.count("rows", len(rows), outcome="generated")
+        self._monitor.count("rows", len(kept), outcome="kept")
+        self._monitor.count("rows", len(rows) - len(kept), outcome="rejected")
+        self._monitor.advance(useful, kept=len(self._result.kept))
+
+    def _describe_failure(self) -> TeacherError:
+        rejections = [*self._result.malformed, *self._chain.rejected]
+        reasons = Counter(f"{item.filter}: {item.reason}" for item in rejections).most_common(3)
+        listed = "; ".join(f"{reason} ({count})" for reason, count in reasons) or "no answer"
+        return TeacherError(
+            f"The teacher was asked {self._result.draws.total()} times and not one row could be "
+            f"used. Most often: {listed}.",
+            remedy="Try the teacher by hand with data.description as it is, use a stronger model, "
+            "or raise synthesis.sampling.maxTokens if answers are cut off.",
+        )
+
+
+def share_quotas(target_count: int, brief: TaskBrief) -> dict[str, int]:
+    """Rows wanted by label: the seeds' shares, rounded by largest remainder."""
+    labels = brief.labels
+    sizes = {label: len(brief.list_seeds(label)) for label in labels}
+    total = sum(sizes.values())
+    exact = {label: target_count * sizes[label] / total for label in labels}
+    quotas = {label: int(exact[label]) for label in labels}
+    by_remainder = sorted(labels, key=lambda label: (quotas[label] - exact[label], label))
+    for label in by_remainder[: target_count - sum(quotas.values())]:
+        quotas[label] += 1
+    return quotas
+
+
+def describe_rejections(rejections: list[Rejection]) -> list[dict[str, object]]:
+    """Rejected rows as plain records: what, why, by which filter, with which score."""
+    return [
+        {
+            "input": item.row.input,
+            "target": item.row.target,
+            "reason": item.reason,
+            "filter": item.filter,
+            "score": item.score,
+            "source": item.row.source,
+        }
+        for item in rejections
+    ]

@@ -1,0 +1,105 @@
+"""One run of the top-up loop with its journal, budget and client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from loam_runtime.observability.monitor import NullMonitor, StageMonitor
+from loam_runtime.synthesis.budget import BudgetLedger
+from loam_runtime.synthesis.client import TeacherClient
+from loam_runtime.synthesis.collect import ROUND_PER_SLOT, Collection, Collector
+from loam_runtime.synthesis.filters.base import FilterChain
+from loam_runtime.synthesis.journal import Journal
+from loam_runtime.synthesis.pacing import RetryPolicy
+from loam_runtime.synthesis.segments import SegmentStore
+from loam_runtime.synthesis.strategies.base import SamplingSettings, TaskBrief
+from loam_runtime.synthesis.strategies.registry import build_strategy
+from loam_runtime.synthesis.teachers import Teacher
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How rows are drawn.
+
+    Attributes:
+        teacher: who writes them.
+        strategy: name in the registry.
+        sampling: of the teacher's tokens.
+        journal_dir: folder of the journal; survives a restart.
+        run_id: the run's name in the journal, see `Journal`.
+        max_requests, max_tokens: budget; 0 for no limit.
+        journal_store: copy of the journal in object storage.
+        policy: retries and patience.
+    """
+
+    teacher: Teacher
+    strategy: str
+    sampling: SamplingSettings
+    journal_dir: Path
+    run_id: str
+    max_requests: int = 0
+    max_tokens: int = 0
+    journal_store: SegmentStore | None = None
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    monitor: StageMonitor = field(default_factory=NullMonitor)
+
+    def draw(
+        self, brief: TaskBrief, chain: FilterChain, quotas: Mapping[str, int]
+    ) -> tuple[Collection, dict[str, int]]:
+        """Collect rows up to the quotas; returns them and what the teacher cost.
+
+        Raises:
+            BudgetError, CredentialsError, TeacherError: see `Collector.collect`.
+        """
+        return run_to_end(self._draw(brief, chain, quotas))
+
+    async def _draw(
+        self, brief: TaskBrief, chain: FilterChain, quotas: Mapping[str, int]
+    ) -> tuple[Collection, dict[str, int]]:
+        teacher = self.teacher
+        strategy = build_strategy(self.strategy, brief, self.sampling, is_chat=teacher.is_chat)
+        try:
+            async with Journal(self.journal_dir, self.run_id, self.journal_store) as journal:
+                client = TeacherClient(
+                    teacher,
+                    journal,
+                    self._open_budget(journal),
+                    policy=self.policy,
+                    monitor=self.monitor,
+                )
+                collector = Collector(
+                    strategy,
+                    client,
+                    chain,
+                    quotas,
+                    max_round=ROUND_PER_SLOT * teacher.concurrency * teacher.batch_size,
+                    monitor=self.monitor,
+                )
+                return await collector.collect(), client.describe_usage()
+        finally:
+            await teacher.close()
+
+    def _open_budget(self, journal: Journal) -> BudgetLedger:
+        return BudgetLedger(
+            self.max_requests,
+            self.max_tokens,
+            spent_requests=journal.spent_requests,
+            spent_tokens=journal.spent_tokens,
+        )
+
+
+def run_to_end(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine from code that is not async, also inside a running loop (a notebook)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1, thread_name_prefix="loam-synthesis") as pool:
+        return pool.submit(asyncio.run, work).result()

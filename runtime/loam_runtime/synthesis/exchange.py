@@ -1,0 +1,81 @@
+"""What goes to a teacher and what comes back, and the identity of a request."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+CHARS_PER_TOKEN = 4  # rough for English; used only where an endpoint reports no usage
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherRequest:
+    """One question to a teacher.
+
+    Attributes:
+        messages: (role, content) pairs, oldest first. A teacher without a chat template is given
+            the contents joined as one text to continue.
+        max_tokens: most tokens of the answer.
+        temperature: 0 for greedy.
+        top_k: 0 for no limit; only a teacher that runs here honours it.
+        stop: texts that end the answer.
+        draw: which of several draws of the same question this is. Part of the identity: without
+            it, n draws of one prompt would collapse into one answer.
+    """
+
+    messages: tuple[tuple[str, str], ...]
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    stop: tuple[str, ...] = ()
+    draw: int = 0
+
+    def compute_key(self, model: str, endpoint: str) -> str:
+        """Hex digest of all that shapes the answer: equal keys are never asked twice."""
+        shape = (
+            model,
+            endpoint,
+            self.messages,
+            self.max_tokens,
+            self.temperature,
+            self.top_p,
+            self.top_k,
+            self.stop,
+            self.draw,
+        )
+        text = json.dumps(shape, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+    def estimate_prompt_tokens(self) -> int:
+        """A guess on the high side, for reserving budget before the true count is known."""
+        characters = sum(len(content) for _, content in self.messages)
+        return characters // (CHARS_PER_TOKEN - 1) + 8 * len(self.messages) + 8
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherAnswer:
+    """One answer.
+
+    Attributes:
+        text: as the teacher wrote it, thinking included; may be empty.
+        prompt_tokens: tokens charged for the question.
+        completion_tokens: tokens charged for the answer, reasoning included.
+        is_complete: False where the answer was cut at `max_tokens`.
+    """
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    is_complete: bool = True
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens charged altogether."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+def estimate_tokens(text: str) -> int:
+    """Tokens of a text whose tokenizer is not known, rounded up."""
+    return -(-len(text) // CHARS_PER_TOKEN)

@@ -1,0 +1,104 @@
+"""What a filter is, and the chain of them with its funnel of counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from loam_runtime.data.examples import Example
+from loam_runtime.synthesis.strategies.base import Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a filter says about one row: a reason to drop it ("" keeps it) and its score."""
+
+    reason: str = ""
+    score: float | None = None
+
+
+class Filter(Protocol):
+    """Judges rows one by one; may remember those it has let pass."""
+
+    name: str
+
+    def judge(self, rows: Sequence[Example]) -> list[Verdict]:
+        """One verdict per row, in order."""
+
+    def describe(self) -> dict[str, object]:
+        """What the report says about the filter itself: whether it is trusted, and why."""
+
+
+@dataclass(slots=True)
+class FunnelStep:
+    """Rows that came to one filter and rows that passed, in all and by class."""
+
+    seen: Counter[str] = field(default_factory=Counter)
+    passed: Counter[str] = field(default_factory=Counter)
+
+    def describe(self) -> dict[str, object]:
+        """Counts and retention; classes only where there are several."""
+        return {
+            "seen": self.seen.total(),
+            "passed": self.passed.total(),
+            "retention": _divide(self.passed.total(), self.seen.total()),
+            "retention_by_class": {
+                label: _divide(self.passed[label], count)
+                for label, count in sorted(self.seen.items())
+                if label
+            },
+        }
+
+
+class FilterChain:
+    """Rows go through the filters in order; those dropped by one do not reach the next.
+
+    Args:
+        filters: in order, cheapest first.
+        is_classification: whether the funnel is also kept by class.
+    """
+
+    def __init__(self, filters: Sequence[Filter], *, is_classification: bool) -> None:
+        self._filters = tuple(filters)
+        self._is_classification = is_classification
+        self._funnel = {item.name: FunnelStep() for item in filters}
+        self.rejected: list[Rejection] = []
+        self.scores: dict[str, float] = {}
+
+    def apply(self, rows: Sequence[Example]) -> list[Example]:
+        """The rows that pass, in order; the others join `rejected` with reason and score.
+
+        The scores of rows that pass (of the last filter that gives any) are in `scores`, by id.
+        """
+        for item in self._filters:
+            if not rows:
+                break
+            verdicts = item.judge(rows)
+            self._record(item.name, rows, verdicts)
+            rows = [row for row, verdict in zip(rows, verdicts, strict=True) if not verdict.reason]
+        return list(rows)
+
+    def describe(self) -> dict[str, object]:
+        """The funnel, filter by filter, each with what it says about itself."""
+        return {
+            item.name: {**self._funnel[item.name].describe(), **item.describe()}
+            for item in self._filters
+        }
+
+    def _record(self, name: str, rows: Sequence[Example], verdicts: Sequence[Verdict]) -> None:
+        step = self._funnel[name]
+        for row, verdict in zip(rows, verdicts, strict=True):
+            label = row.target if self._is_classification else ""
+            step.seen[label] += 1
+            if verdict.reason:
+                self.rejected.append(Rejection(row, verdict.reason, name, verdict.score))
+                continue
+            step.passed[label] += 1
+            if verdict.score is not None:
+                self.scores[row.id] = verdict.score
+
+
+def _divide(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None

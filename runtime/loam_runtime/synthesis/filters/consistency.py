@@ -1,0 +1,214 @@
+"""Label consistency: does the model itself, shown examples, give the row the label asked for?
+
+After arXiv:2404.02422, with two repairs. Scores are calibrated by the content-free prior (Zhao
+et al., 2021), since a small model favours one label whatever the text. And the filter is first
+measured on the seeds, each left out of its own prompt: where it is not better than always saying
+the majority class, it is not trusted and drops nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from loam_runtime.data.examples import Example
+from loam_runtime.data.prompt import PromptContract
+from loam_runtime.data.template import encode_prompt, encode_target
+from loam_runtime.errors import InputError
+from loam_runtime.synthesis.filters.base import Verdict
+from loam_runtime.synthesis.scoring import LanguageModel
+
+NUM_ORDERS = 3
+SHOTS_PER_LABEL = 4
+MAX_MEASURED_SEEDS = 64
+SIGNIFICANCE = 0.05
+CONTENT_FREE = ("N/A", "[MASK]", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How well the filter does on the seeds.
+
+    Attributes:
+        num_correct, num_seeds: seeds whose own label was found, of those measured.
+        majority_share: what always naming the commonest label would get right.
+        p_value: exact binomial, one-sided: as many or more by chance at the majority's rate.
+    """
+
+    num_correct: int
+    num_seeds: int
+    majority_share: float
+    p_value: float
+
+    @property
+    def is_trusted(self) -> bool:
+        """Better than the majority class beyond chance."""
+        return self.p_value < SIGNIFICANCE
+
+
+class ConsistencyFilter:
+    """Drops rows that the model, by calibrated likelihood, would label otherwise.
+
+    Args:
+        model: scores candidates; by default the one that wrote the rows.
+        contract: the prompt contract, with all labels.
+        seeds: training rows; shots are drawn from them.
+        random_seed: of the run; fixes shots and their orders.
+        on_untrusted: keep the rows unjudged, or fail.
+        batch_size: prompts scored together.
+    """
+
+    name = "consistency"
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        contract: PromptContract,
+        seeds: Sequence[Example],
+        *,
+        random_seed: int = 0,
+        on_untrusted: Literal["keep", "fail"] = "keep",
+        batch_size: int = 16,
+    ) -> None:
+        self._model = model
+        self._contract = contract
+        self._seeds = tuple(seeds)
+        self._on_untrusted = on_untrusted
+        self._batch_size = batch_size
+        self._candidates = [
+            encode_target(contract, model.tokenizer, label) for label in contract.labels
+        ]
+        self._orders = _draw_orders(self._seeds, contract.labels, random.Random(random_seed))
+        self._priors: list[np.ndarray] | None = None
+        self.trust: Trust | None = None
+
+    def measure(self) -> Trust:
+        """Measure the filter on the seeds; to be called once, before the first row.
+
+        Raises:
+            InputError: it is not trusted and `on_untrusted` is "fail".
+        """
+        self.trust = self._measure_trust()
+        if not self.trust.is_trusted and self._on_untrusted == "fail":
+            raise self._describe_mistrust(self.trust)
+        return self.trust
+
+    def judge(self, rows: Sequence[Example]) -> list[Verdict]:
+        """See `Filter`. Scores are the calibrated probability of the label asked for."""
+        assert self.trust is not None, "measure() comes first"
+        if not self.trust.is_trusted or not rows:
+            return [Verdict() for _ in rows]
+        return [
+            self._compare(row, scores)
+            for row, scores in zip(rows, self._score([row.input for row in rows]), strict=True)
+        ]
+
+    def describe(self) -> dict[str, object]:
+        """See `Filter`."""
+        if self.trust is None:
+            return {"trusted": None}
+        return {
+            "trusted": self.trust.is_trusted,
+            "seeds_correct": self.trust.num_correct,
+            "seeds_measured": self.trust.num_seeds,
+            "majority_share": round(self.trust.majority_share, 4),
+            "p_value": self.trust.p_value,
+        }
+
+    def _compare(self, row: Example, scores: np.ndarray) -> Verdict:
+        labels = self._contract.labels
+        best = labels[int(scores.argmax())]
+        probability = float(_softmax(scores)[labels.index(row.target)])
+        return Verdict("" if best == row.target else f"scored as {best}", round(probability, 4))
+
+    def _score(self, inputs: Sequence[str]) -> np.ndarray:
+        """[num_inputs, num_labels]: calibrated log-scores, mean over the orders of the shots."""
+        if self._priors is None:
+            self._priors = [
+                _compute_prior(self._score_raw(CONTENT_FREE, order)) for order in self._orders
+            ]
+        calibrated = [
+            _log_softmax(self._score_raw(inputs, order)) - prior
+            for order, prior in zip(self._orders, self._priors, strict=True)
+        ]
+        return np.mean(calibrated, axis=0)
+
+    def _score_left_out(self, seed: Example) -> np.ndarray:
+        """[num_labels]: the same for a seed that is one of the shots, without itself."""
+        calibrated = []
+        for order in self._orders:
+            shots = [shot for shot in order if shot.id != seed.id]
+            raw = self._score_raw((seed.input, *CONTENT_FREE), shots)
+            calibrated.append(_log_softmax(raw[:1])[0] - _compute_prior(raw[1:]))
+        return np.mean(calibrated, axis=0)
+
+    def _score_raw(self, inputs: Sequence[str], shots: Sequence[Example]) -> np.ndarray:
+        pairs = [(shot.input, shot.target) for shot in shots]
+        prompts = [
+            encode_prompt(self._contract, self._model.tokenizer, text, shots=pairs)
+            for text in inputs
+        ]
+        return np.asarray(self._model.score(prompts, self._candidates, batch_size=self._batch_size))
+
+    def _measure_trust(self) -> Trust:
+        from scipy.stats import binomtest
+
+        measured = _stratify(self._seeds, MAX_MEASURED_SEEDS)
+        shown = {shot.id for shot in self._orders[0]}
+        unseen = [seed for seed in measured if seed.id not in shown]
+        scores = {seed.id: self._score_left_out(seed) for seed in measured if seed.id in shown}
+        if unseen:  # no shot is theirs: one prefix serves them all
+            rows = self._score([seed.input for seed in unseen])
+            scores |= {seed.id: row for seed, row in zip(unseen, rows, strict=True)}
+        labels = self._contract.labels
+        num_correct = sum(labels[int(scores[seed.id].argmax())] == seed.target for seed in measured)
+        majority = max(Counter(seed.target for seed in measured).values()) / len(measured)
+        test = binomtest(num_correct, len(measured), majority, alternative="greater")
+        return Trust(num_correct, len(measured), majority, float(test.pvalue))
+
+    def _describe_mistrust(self, trust: Trust) -> InputError:
+        return InputError(
+            f"The label-consistency filter is right on {trust.num_correct} of {trust.num_seeds} "
+            f"seeds, not better than the majority class ({trust.majority_share:.0%}).",
+            remedy="Set synthesis.onUntrustedFilter to keep, use a stronger model, or give more "
+            "seeds.",
+        )
+
+
+def _draw_orders(
+    seeds: Sequence[Example], labels: Sequence[str], rng: random.Random
+) -> list[list[Example]]:
+    """The same shots, a few per label, in three random orders."""
+    shots = []
+    for label in labels:
+        of_label = [seed for seed in seeds if seed.target == label]
+        shots += rng.sample(of_label, min(SHOTS_PER_LABEL, len(of_label)))
+    return [rng.sample(shots, len(shots)) for _ in range(NUM_ORDERS)]
+
+
+def _stratify(seeds: Sequence[Example], most: int) -> list[Example]:
+    """Up to `most` seeds, label by label in turn, so that their shares stay near the seeds'."""
+    if len(seeds) <= most:
+        return list(seeds)
+    step = len(seeds) / most
+    ordered = sorted(seeds, key=lambda seed: (seed.target, seed.id))
+    return [ordered[int(place * step)] for place in range(most)]
+
+
+def _log_softmax(scores: np.ndarray) -> np.ndarray:
+    shifted = scores - scores.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    return np.exp(_log_softmax(scores))
+
+
+def _compute_prior(scores: np.ndarray) -> np.ndarray:
+    """[num_labels]: log of the mean probability of each label over the content-free inputs."""
+    return np.log(_softmax(scores).mean(axis=0) + 1e-12)

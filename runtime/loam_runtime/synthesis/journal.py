@@ -1,0 +1,281 @@
+"""Every question to the teacher and every answer, kept: what was answered is never paid again.
+
+The journal is a folder of files of JSON lines that only grow, one file per run, with a copy in
+object storage. Runs that share a folder read each other's answers. Each line is one of
+
+    {"ask": key, "reserve": tokens, "messages": [...]}    about to be sent
+    {"refused": key, "reserve": tokens}                   the endpoint did no work
+    {"answer": key, "reserve": tokens, "text": ..., ...}  what came back
+
+with the run that wrote it ("run") and the time ("at"). A process that is killed between `ask`
+and `answer` leaves the request charged at its worst case, as the budget demands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from loam_runtime.errors import InputError, StorageError
+from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
+from loam_runtime.synthesis.segments import SegmentStore, SegmentUploader
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """An answer with what its journal line needs: its key and the tokens reserved for it."""
+
+    key: str
+    answer: TeacherAnswer
+    reserved_tokens: int
+
+
+class Journal:
+    """Answers by key, durable before anyone sees them. Use as an async context manager.
+
+    Args:
+        folder: local folder of the journal files; made if missing.
+        run_id: names this run's file; what the run has spent is counted by it. A run that is
+            started again, also with a raised budget, keeps its name.
+        store: where segments are copied, or None.
+
+    Attributes:
+        spent_requests, spent_tokens: by this run before this start.
+
+    Raises:
+        InputError: another process is writing for the same run.
+        StorageError: the folder or the store cannot be read or written.
+    """
+
+    def __init__(self, folder: Path, run_id: str, store: SegmentStore | None = None) -> None:
+        self._run_id = run_id
+        self._answers: dict[str, TeacherAnswer] = {}
+        self._asked: set[str] = set()
+        self.spent_requests = 0
+        self.spent_tokens = 0
+        self._uploader = SegmentUploader(store) if store is not None else None
+        path = folder / f"{run_id}.jsonl"
+        self._file = _open_locked(path)
+        try:
+            self._load(path)
+        except BaseException:
+            os.close(self._file)
+            raise
+        self._unsynced: list[asyncio.Future[None]] = []
+        self._written = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def num_answers(self) -> int:
+        """Answers known, from this start and all before it."""
+        return len(self._answers)
+
+    def find(self, key: str) -> TeacherAnswer | None:
+        """The answer to a question asked before, if there is one."""
+        return self._answers.get(key)
+
+    def record_ask(self, key: str, request: TeacherRequest, reserved_tokens: int) -> None:
+        """Note that a request is about to be sent and what it may cost."""
+        line: dict[str, object] = {"ask": key, "reserve": reserved_tokens}
+        if key not in self._asked:
+            self._asked.add(key)
+            line["messages"] = request.messages
+        self._write([line])
+
+    def record_refusal(self, key: str, reserved_tokens: int) -> None:
+        """Note that the endpoint did no work for the last request of this key."""
+        self._write([{"refused": key, "reserve": reserved_tokens}])
+
+    async def record_answers(self, receipts: Sequence[Receipt]) -> None:
+        """Keep answers; returns once they are on disk.
+
+        Raises:
+            StorageError: they could not be written.
+        """
+        self._write([_describe(receipt) for receipt in receipts])
+        self._answers.update({receipt.key: receipt.answer for receipt in receipts})
+        synced = asyncio.get_running_loop().create_future()
+        self._unsynced.append(synced)
+        self._written.set()
+        await synced
+
+    async def __aenter__(self) -> Self:
+        self._tasks.append(asyncio.create_task(self._sync_forever()))
+        if self._uploader is not None:
+            self._tasks.append(asyncio.create_task(self._uploader.run()))
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await self._finish()
+        except StorageError:
+            if error is None:
+                raise
+            logger.warning("teacher journal: the last lines could not be kept", exc_info=True)
+        finally:
+            os.close(self._file)
+
+    async def _finish(self) -> None:
+        try:
+            os.fsync(self._file)
+        except OSError as exc:
+            raise _wrap(exc) from exc
+        if self._uploader is not None:
+            await self._uploader.flush()
+
+    async def _sync_forever(self) -> None:
+        """Bring written lines to disk, many answers by one fsync."""
+        while True:
+            await self._written.wait()
+            self._written.clear()
+            waiting, self._unsynced = self._unsynced, []
+            try:
+                await asyncio.to_thread(os.fsync, self._file)
+                failure = None
+            except OSError as exc:
+                failure = _wrap(exc)
+            for synced in waiting:
+                if synced.done():  # its waiter was cancelled
+                    continue
+                if failure is None:
+                    synced.set_result(None)
+                else:
+                    synced.set_exception(failure)
+
+    def _write(self, records: Iterable[dict[str, object]]) -> None:
+        self._raise_background_failure()
+        lines = [self._stamp(record) for record in records]
+        data = b"".join(line + b"\n" for line in lines)
+        try:
+            # Straight to the kernel: from here on the lines outlive the process.
+            if os.write(self._file, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as exc:
+            raise _wrap(exc) from exc
+        if self._uploader is not None:
+            for line in lines:
+                self._uploader.add(line)
+
+    def _stamp(self, record: dict[str, object]) -> bytes:
+        # The time makes lines distinct, so that a line and its copy in the store can be told
+        # from two equal events.
+        return json.dumps({**record, "run": self._run_id, "at": time.time()}).encode()
+
+    def _raise_background_failure(self) -> None:
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                raise task.exception()
+
+    def _load(self, path: Path) -> None:
+        own = _cut_torn_end(self._file)
+        others = [
+            line
+            for other in sorted(path.parent.glob("*.jsonl"))
+            if other != path
+            for line in _split_whole_lines(other.read_bytes())
+        ]
+        stored: list[bytes] = []
+        if self._uploader is not None:
+            stored = self._uploader.load()
+            known = set(stored)
+            for line in own:
+                if line not in known:
+                    self._uploader.add(line)
+        for line in dict.fromkeys([*own, *others, *stored]):
+            self._replay(line)
+
+    def _replay(self, line: bytes) -> None:
+        try:
+            record = json.loads(line)
+            if "answer" in record:
+                self._answers.setdefault(record["answer"], _read_answer(record))
+            elif "ask" in record:
+                self._asked.add(record["ask"])
+            if record["run"] == self._run_id:
+                self._count_spending(record, int(record["reserve"]))
+        except (ValueError, KeyError, TypeError):
+            logger.warning("teacher journal: an unreadable line is passed over")
+
+    def _count_spending(self, record: dict, reserved: int) -> None:
+        if "ask" in record:
+            self.spent_requests += 1
+            self.spent_tokens += reserved
+        elif "refused" in record:
+            self.spent_requests -= 1
+            self.spent_tokens -= reserved
+        else:
+            self.spent_tokens += _read_answer(record).num_tokens - reserved
+
+
+def _describe(receipt: Receipt) -> dict[str, object]:
+    answer = receipt.answer
+    return {
+        "answer": receipt.key,
+        "reserve": receipt.reserved_tokens,
+        "text": answer.text,
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": answer.completion_tokens,
+        "is_complete": answer.is_complete,
+    }
+
+
+def _read_answer(record: dict) -> TeacherAnswer:
+    return TeacherAnswer(
+        record["text"],
+        int(record["prompt_tokens"]),
+        int(record["completion_tokens"]),
+        bool(record["is_complete"]),
+    )
+
+
+def _open_locked(path: Path) -> int:
+    """Open a journal file for appending, held by this process alone until it ends."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+    except OSError as exc:
+        raise _wrap(exc) from exc
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        os.close(file)
+        raise InputError(
+            f"Another process is writing the teacher journal {path}.",
+            remedy="Wait for it to end, or stop it: the same run must not be started twice.",
+        ) from exc
+    return file
+
+
+def _cut_torn_end(file: int) -> list[bytes]:
+    """The lines of the file; one torn by a kill at its end is cut off."""
+    with os.fdopen(os.dup(file), "rb") as reader:
+        reader.seek(0)
+        data = reader.read()
+    os.ftruncate(file, data.rfind(b"\n") + 1)
+    return _split_whole_lines(data)
+
+
+def _split_whole_lines(data: bytes) -> list[bytes]:
+    return data[: data.rfind(b"\n") + 1].splitlines()
+
+
+def _wrap(exc: OSError) -> StorageError:
+    return StorageError(
+        f"The teacher journal cannot be written: {exc.strerror}.",
+        remedy="Free space or permissions on the work folder, then run again: answers so far are "
+        "kept.",
+    )

@@ -1,0 +1,246 @@
+"""Synthetic training data from a few seed examples, as a library.
+
+    pipeline = SyntheticPipeline(teacher_model="gpt-4-turbo", quality_threshold=0.85)
+    synthetic = pipeline.generate(seed_examples=seeds, target_count=1000)
+    filtered = pipeline.filter(synthetic)
+
+Three stages: seed analysis, diverse generation with controlled variation, quality filtering.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loam_runtime.data.examples import Example
+from loam_runtime.errors import InputError
+from loam_runtime.observability.monitor import StageMonitor
+from loam_runtime.storage.local import cache_dir
+from loam_runtime.synthesis.collect import describe_rejections, share_quotas
+from loam_runtime.synthesis.dataset import SyntheticDataset
+from loam_runtime.synthesis.drawing import Drawing
+from loam_runtime.synthesis.filters.base import FilterChain
+from loam_runtime.synthesis.filters.registry import (
+    OnUntrusted,
+    build_judges,
+    build_validity_filters,
+)
+from loam_runtime.synthesis.pacing import RetryPolicy
+from loam_runtime.synthesis.strategies.base import SamplingSettings, TaskBrief
+from loam_runtime.synthesis.teachers import OpenAICompatibleTeacher, Teacher
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from loam_runtime.data.prompt import PromptContract
+
+DEFAULT_SAMPLING = SamplingSettings(max_tokens=1024)
+
+
+class SyntheticPipeline:
+    """Generates and filters synthetic examples with a teacher.
+
+    Args:
+        teacher_model: name of a model behind an OpenAI-compatible endpoint (OPENAI_BASE_URL and
+            OPENAI_API_KEY say which), or a teacher of your own.
+        quality_threshold: least probability of being good that `filter` keeps.
+        diversity_weight: weight of diversity against quality in the order of what is kept.
+        strategy: "seeded" for any task, "inContext" for classification.
+        sampling: of the teacher's tokens.
+        max_requests, max_tokens: budget of one `generate`; 0 for no limit.
+        journal_dir: where answers are kept, so that none is paid for twice; by default in Loam's
+            cache folder.
+        on_untrusted_filter: see `ConsistencyFilter`.
+        random_seed: fixes what is asked.
+        policy: retries and patience.
+        monitor: told of progress.
+
+    Raises:
+        CredentialsError: a model name, and no API key for OpenAI's own endpoint.
+    """
+
+    def __init__(
+        self,
+        teacher_model: str | Teacher,
+        quality_threshold: float = 0.85,
+        diversity_weight: float = 0.3,
+        strategy: str = "seeded",
+        *,
+        sampling: SamplingSettings = DEFAULT_SAMPLING,
+        max_requests: int = 0,
+        max_tokens: int = 0,
+        journal_dir: Path | None = None,
+        on_untrusted_filter: OnUntrusted = "keep",
+        random_seed: int = 0,
+        policy: RetryPolicy | None = None,
+        monitor: StageMonitor | None = None,
+    ) -> None:
+        is_name = isinstance(teacher_model, str)
+        self._teacher = OpenAICompatibleTeacher(teacher_model) if is_name else teacher_model
+        self._quality_threshold = _check_share("quality_threshold", quality_threshold)
+        self._diversity_weight = _check_share("diversity_weight", diversity_weight)
+        self._strategy = strategy
+        self._sampling = sampling
+        self._budget = {"max_requests": max_requests, "max_tokens": max_tokens}
+        self._journal_dir = journal_dir or cache_dir() / "teacher" / "journal"
+        self._on_untrusted_filter = on_untrusted_filter
+        self._random_seed = random_seed
+        self._options = {
+            name: value
+            for name, value in (("policy", policy), ("monitor", monitor))
+            if value is not None
+        }
+
+    def generate(
+        self,
+        seed_examples: Dataset,
+        target_count: int,
+        task_description: str = "",
+        domain_constraints: Sequence[str] = (),
+    ) -> SyntheticDataset:
+        """Have `target_count` valid examples written: well-formed, and none said before.
+
+        Fewer are returned where the teacher's yield is too low; `report["missing"]` says so.
+
+        Args:
+            seed_examples: columns text and label, prompt and completion, question and answer,
+                chat messages, text, or those of Loam's own tables.
+            target_count: examples wanted.
+            task_description: the task in a sentence or two.
+            domain_constraints: what every example must respect.
+
+        Raises:
+            InputError: seeds that cannot be used, or a strategy that does not fit them.
+            BudgetError: the budget ended first; the answers are kept for the next call.
+            CredentialsError, TeacherError: the teacher refuses, is down, or is of no use.
+        """
+        from loam_runtime.synthesis.columns import read_seeds
+
+        if target_count < 1:
+            raise InputError(f"target_count must be 1 or more, not {target_count}.")
+        seeds, is_classification = read_seeds(seed_examples)
+        brief = TaskBrief(
+            seeds=tuple(seeds),
+            is_classification=is_classification,
+            description=task_description,
+            constraints=tuple(domain_constraints),
+            random_seed=self._random_seed,
+        )
+        return self._draw(brief, target_count)
+
+    def filter(
+        self, synthetic: SyntheticDataset, test_inputs: Sequence[str] = ()
+    ) -> SyntheticDataset:
+        """The rows that are good enough, best first; never asks for more.
+
+        Args:
+            synthetic: what `generate` returned, or a part of it; it carries its seeds.
+            test_inputs: held-out inputs that no row may repeat.
+
+        Raises:
+            InputError: the label-consistency filter is not trusted and shall then fail.
+        """
+        from loam_runtime.synthesis.selection import select_rows
+
+        brief = synthetic.brief
+        judges = build_judges(
+            brief,
+            test_inputs=test_inputs,
+            quality_threshold=self._quality_threshold,
+            model=self._teacher.language_model,
+            contract=self._build_contract(brief),
+            on_untrusted=self._on_untrusted_filter,
+        )
+        chain = FilterChain(judges, is_classification=brief.is_classification)
+        passed = chain.apply(synthetic.rows)
+        kept = select_rows(
+            passed,
+            chain.scores,
+            dict.fromkeys(brief.labels, len(passed)),
+            seeds=brief.seeds,
+            diversity_weight=self._diversity_weight,
+        )
+        return SyntheticDataset(
+            rows=kept,
+            brief=brief,
+            rejected=[*synthetic.rejected, *describe_rejections(chain.rejected)],
+            usage=synthetic.usage,
+            report={
+                **synthetic.report,
+                "filters": {**synthetic.report.get("filters", {}), **chain.describe()},
+                "kept": len(kept),
+                "retention": len(kept) / len(synthetic) if len(synthetic) else None,
+            },
+        )
+
+    def _draw(self, brief: TaskBrief, target_count: int) -> SyntheticDataset:
+        chain = FilterChain(
+            build_validity_filters(brief), is_classification=brief.is_classification
+        )
+        quotas = share_quotas(target_count, brief)
+        drawing = Drawing(
+            teacher=self._teacher,
+            strategy=self._strategy,
+            sampling=self._sampling,
+            journal_dir=self._journal_dir,
+            run_id=self._compute_run_id(brief, target_count),
+            **self._budget,
+            **self._options,
+        )
+        collection, usage = drawing.draw(brief, chain, quotas)
+        rows = _take_quotas(collection.kept, quotas)
+        return SyntheticDataset(
+            rows=rows,
+            brief=brief,
+            rejected=describe_rejections([*collection.malformed, *chain.rejected]),
+            usage=usage,
+            report={
+                **collection.describe(),
+                "filters": chain.describe(),
+                "wanted": target_count,
+                "missing": target_count - len(rows),
+            },
+        )
+
+    def _build_contract(self, brief: TaskBrief) -> PromptContract | None:
+        if not brief.is_classification or self._teacher.language_model is None:
+            return None
+        from loam_runtime.data.prompt import build_contract
+        from loam_runtime.synthesis.columns import describe_data
+
+        data = describe_data("classification", brief.description)
+        return build_contract(data, brief.labels, self._teacher.language_model.tokenizer)
+
+    def _compute_run_id(self, brief: TaskBrief, target_count: int) -> str:
+        shape = [
+            self._teacher.model,
+            self._teacher.endpoint,
+            self._strategy,
+            target_count,
+            [seed.id for seed in brief.seeds],
+            brief.description,
+            brief.constraints,
+            brief.random_seed,
+        ]
+        return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]
+
+
+def _take_quotas(rows: Sequence[Example], quotas: dict[str, int]) -> list[Example]:
+    """The first rows of each label, up to its quota, in the order they were drawn."""
+    left = dict(quotas)
+    taken = []
+    for row in rows:
+        label = row.target if row.target in left else ""
+        if left[label] > 0:
+            left[label] -= 1
+            taken.append(row)
+    return taken
+
+
+def _check_share(name: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise InputError(f"{name} must lie between 0 and 1, not {value}.")
+    return value

@@ -1,0 +1,90 @@
+"""The journal's copy in object storage: immutable segments, one every few seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from typing import Protocol
+
+from loam_runtime.errors import StorageError
+
+PREFIX = "segments/"
+UPLOAD_EVERY_SECONDS = 5.0  # what a lost disk may cost
+
+logger = logging.getLogger(__name__)
+
+
+class StoredObject(Protocol):
+    """What a listing says about one object."""
+
+    key: str
+
+
+class SegmentStore(Protocol):
+    """The part of an object store that the journal needs; keys are relative to its place."""
+
+    def put(self, key: str, data: bytes) -> object:
+        """Write an object whole."""
+
+    def get(self, key: str) -> bytes:
+        """Read an object whole."""
+
+    def list(self, prefix: str = "") -> list[StoredObject]:
+        """The objects under a prefix."""
+
+
+class SegmentUploader:
+    """Collects journal lines and uploads them as segments that never change.
+
+    A failed upload is tried again with the next one: the lines stay collected. Every start of a
+    run writes under a name of its own, so that two never overwrite each other.
+    """
+
+    def __init__(self, store: SegmentStore) -> None:
+        self._store = store
+        self._writer = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
+        self._num_segments = 0
+        self._lines: list[bytes] = []
+
+    def load(self) -> list[bytes]:
+        """All lines of all segments, in the order of their names.
+
+        Raises:
+            StorageError: the store cannot be read.
+        """
+        keys = sorted(item.key for item in self._store.list(PREFIX))
+        return [line for key in keys for line in self._store.get(key).splitlines()]
+
+    def add(self, line: bytes) -> None:
+        """Collect one line (without its line end) for the next segment."""
+        self._lines.append(line)
+
+    async def run(self) -> None:
+        """Upload at a steady pace until cancelled.
+
+        Raises:
+            LoamError: the store refuses for good (credentials, another writer's fence).
+        """
+        while True:
+            await asyncio.sleep(UPLOAD_EVERY_SECONDS)
+            try:
+                await self.flush()
+            except StorageError as error:
+                logger.warning("teacher journal: upload failed, will be tried again: %s", error)
+
+    async def flush(self) -> None:
+        """Upload what is collected as one segment; nothing collected, nothing written.
+
+        Raises:
+            StorageError: the upload failed; the lines stay collected.
+        """
+        if not self._lines:
+            return
+        count = len(self._lines)
+        data = b"\n".join(self._lines[:count]) + b"\n"
+        key = f"{PREFIX}{self._writer}-{self._num_segments:06d}.jsonl"
+        await asyncio.to_thread(self._store.put, key, data)
+        self._num_segments += 1
+        del self._lines[:count]

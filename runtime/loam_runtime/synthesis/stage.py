@@ -1,0 +1,165 @@
+"""The synthesis stage of a job: draw and filter until the wanted number of rows is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loam_runtime.data.examples import iterate_examples, to_dataset
+from loam_runtime.observability.monitor import NullMonitor, StageMonitor
+from loam_runtime.synthesis.collect import describe_rejections, share_quotas
+from loam_runtime.synthesis.drawing import Drawing
+from loam_runtime.synthesis.filters.base import FilterChain
+from loam_runtime.synthesis.filters.registry import build_judges, build_validity_filters
+from loam_runtime.synthesis.segments import SegmentStore
+from loam_runtime.synthesis.strategies.base import SamplingSettings, TaskBrief
+from loam_runtime.synthesis.teachers import Teacher
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from loam_api.finetunejob import DataSpec, Synthesis
+    from loam_runtime.data.prompt import PromptContract
+
+
+@dataclass(frozen=True, slots=True)
+class SynthesisResult:
+    """What the stage leaves.
+
+    Attributes:
+        kept: synthetic rows, a table of examples.
+        rejected: rows that were not used: input, target, reason, filter, score, source.
+        report: draws, the funnel filter by filter and class by class, how far each filter is
+            trusted, rows wanted and missing.
+        usage: requests and tokens, of this start and (`spent_*`) of the whole run.
+    """
+
+    kept: Dataset
+    rejected: list[dict[str, object]]
+    report: dict[str, Any]
+    usage: dict[str, int]
+
+
+def synthesize(
+    train: Dataset,
+    contract: PromptContract,
+    spec: Synthesis,
+    *,
+    data: DataSpec,
+    teacher: Teacher,
+    test_inputs: Sequence[str],
+    seed: int,
+    journal_dir: Path,
+    journal_store: SegmentStore | None = None,
+    monitor: StageMonitor | None = None,
+) -> SynthesisResult:
+    """Have `spec.target_count` synthetic rows written that pass all filters.
+
+    The same inputs and the same journal give the same rows. Fewer rows than wanted are
+    returned where the teacher's yield is too low; the report says how many are missing.
+
+    Args:
+        train: training rows; prompts and filters are made of these alone.
+        contract: the job's prompt contract, for the label-consistency filter.
+        test_inputs: held-out inputs that no synthetic row may repeat.
+        seed: of the job.
+        journal_dir: survives a restart; may be shared by the jobs of one namespace.
+        journal_store: copy of the journal in object storage.
+
+    Raises:
+        BudgetError: the budget ended before the target was reached.
+        CredentialsError, TeacherError: the teacher refuses, is down, or writes nothing usable.
+        InputError: the strategy does not fit the task, or an untrusted filter is to fail.
+    """
+    monitor = monitor or NullMonitor()
+    brief = TaskBrief(
+        seeds=tuple(iterate_examples(train)),
+        is_classification=data.task == "classification",
+        description=data.description,
+        constraints=tuple(data.domain_constraints),
+        random_seed=seed,
+        label_names=contract.verbalizers,
+    )
+    chain = FilterChain(
+        [
+            *build_validity_filters(brief),
+            *build_judges(
+                brief,
+                test_inputs=test_inputs,
+                quality_threshold=spec.quality_threshold,
+                model=teacher.language_model,
+                contract=contract,
+                on_untrusted=spec.on_untrusted_filter,
+            ),
+        ],
+        is_classification=brief.is_classification,
+    )
+    drawing = Drawing(
+        teacher=teacher,
+        strategy=spec.strategy,
+        sampling=_read_sampling(spec),
+        journal_dir=journal_dir,
+        run_id=_compute_run_id(spec, contract, brief),
+        max_requests=spec.budget.max_requests,
+        max_tokens=spec.budget.max_tokens,
+        journal_store=journal_store,
+        monitor=monitor,
+    )
+    return _draw_and_select(drawing, brief, chain, spec, monitor)
+
+
+def _draw_and_select(
+    drawing: Drawing,
+    brief: TaskBrief,
+    chain: FilterChain,
+    spec: Synthesis,
+    monitor: StageMonitor,
+) -> SynthesisResult:
+    from loam_runtime.synthesis.selection import select_rows
+
+    quotas = share_quotas(spec.target_count, brief)
+    collection, usage = drawing.draw(brief, chain, quotas)
+    kept = select_rows(
+        collection.kept,
+        chain.scores,
+        quotas,
+        seeds=brief.seeds,
+        diversity_weight=spec.diversity_weight,
+    )
+    report = {
+        **collection.describe(),
+        "filters": chain.describe(),
+        "wanted": spec.target_count,
+        "kept": len(kept),
+        "missing": spec.target_count - len(kept),
+    }
+    monitor.log("synthesis finished", kept=len(kept), missing=report["missing"], **usage)
+    rejected = describe_rejections([*collection.malformed, *chain.rejected])
+    return SynthesisResult(to_dataset(kept), rejected, report, usage)
+
+
+def _read_sampling(spec: Synthesis) -> SamplingSettings:
+    sampling = spec.sampling
+    return SamplingSettings(
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        max_tokens=sampling.max_tokens,
+    )
+
+
+def _compute_run_id(spec: Synthesis, contract: PromptContract, brief: TaskBrief) -> str:
+    """The run's name in the journal: of all that shapes it, except the budget, which may rise."""
+    shape = [
+        spec.model_dump(mode="json", exclude={"budget"}),
+        contract.to_json(),
+        [seed.id for seed in brief.seeds],
+        brief.description,
+        brief.constraints,
+        brief.random_seed,
+    ]
+    return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,149 @@
+"""What a synthesis strategy is: it writes requests and reads answers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from loam_runtime.data.examples import Example, compute_example_id
+from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
+
+
+@dataclass(frozen=True, slots=True)
+class TaskBrief:
+    """What every strategy knows about the task.
+
+    Attributes:
+        seeds: training rows, and nothing else: no test or validation row may be shown.
+        is_classification: targets are labels.
+        description: the task in a sentence or two; may be empty.
+        constraints: what every example must respect.
+        random_seed: of the run.
+        label_names: what the teacher is told a label is called; itself where not listed.
+    """
+
+    seeds: tuple[Example, ...]
+    is_classification: bool
+    description: str = ""
+    constraints: tuple[str, ...] = ()
+    random_seed: int = 0
+    label_names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of the seeds, sorted; one empty name where the task has none."""
+        if not self.is_classification:
+            return ("",)
+        return tuple(sorted({seed.target for seed in self.seeds}))
+
+    def name_label(self, label: str) -> str:
+        """What the teacher reads for a label."""
+        return self.label_names.get(label, label)
+
+    def list_seeds(self, label: str) -> list[Example]:
+        """The seeds of one label; all of them for the empty name."""
+        return [seed for seed in self.seeds if not label or seed.target == label]
+
+    def make_random(self, draw: int) -> random.Random:
+        """Randomness of one draw, the same in every start of the run."""
+        return random.Random(f"{self.random_seed}/{draw}")
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingSettings:
+    """How the teacher's tokens are drawn; see `TeacherRequest`."""
+
+    temperature: float = 1.0
+    top_k: int = 50
+    top_p: float = 1.0
+    max_tokens: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One request and what it asks for.
+
+    Attributes:
+        index: number of the draw in the run, from 0.
+        label: the label asked for; "" where the task has none.
+        request: what is sent.
+    """
+
+    index: int
+    label: str
+    request: TeacherRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A row that is not used, with the reason and, where one was computed, the score."""
+
+    row: Example
+    reason: str
+    filter: str
+    score: float | None = None
+
+
+@dataclass(slots=True)
+class Reading:
+    """What was read from one answer."""
+
+    rows: list[Example] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
+
+
+class Strategy(Protocol):
+    """A way of having examples written; one instance per run.
+
+    Attributes:
+        rows_per_draw: rows asked for in one request.
+    """
+
+    rows_per_draw: int
+
+    def compose(self, index: int, label: str) -> Draw:
+        """The request of a draw: the same for the same index, label and task."""
+
+    def read(self, draw: Draw, answer: TeacherAnswer) -> Reading:
+        """The rows of an answer; what is not one is rejected with its reason."""
+
+
+def make_row(draw: Draw, position: int, input_text: str, target: str) -> Example:
+    """A synthetic row, traceable to its draw."""
+    place = f"draw {draw.index}, row {position + 1}"
+    return Example(
+        id=compute_example_id(input_text, target, place),
+        input=input_text,
+        target=target,
+        origin="synthetic",
+        source=place,
+    )
+
+
+def reject_answer(draw: Draw, text: str, reason: str, position: int = 0) -> Rejection:
+    """A malformed answer, or part of one, kept for the reader; long ones are cut."""
+    return Rejection(make_row(draw, position, text[:2000], draw.label), reason, "malformed")
+
+
+def check_row(input_text: str, target: str, longest_seed_words: int) -> str:
+    """Why a row cannot be used, or "".
+
+    Args:
+        longest_seed_words: of any input of the seeds; a row may be four times as long.
+    """
+    if not input_text.strip():
+        return "empty input"
+    if not target.strip():
+        return "empty output"
+    if not any(character.isalnum() for character in input_text):
+        return "input without a word"
+    if len(input_text.split()) > 4 * max(longest_seed_words, 10):
+        return "input far longer than any seed"
+    return ""
+
+
+def pick(rng: random.Random, items: Sequence[Example], count: int) -> list[Example]:
+    """Up to `count` different items in random order."""
+    return rng.sample(list(items), min(count, len(items)))

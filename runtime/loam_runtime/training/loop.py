@@ -1,0 +1,322 @@
+"""The training recipe, top to bottom: set up the data, set up the model, step, save.
+
+The loop knows one device and a `Distributed`; parallelism is put around the model from
+outside, and who started the processes (Ray Train, a test, nobody) is not its concern.
+
+Every random choice of step k follows from (seed, k, rank), so a checkpoint needs no state of
+any random generator, and neither a validation nor a memory probe can disturb what follows.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+
+from loam_runtime.data.template import EncodedExample
+from loam_runtime.errors import DivergenceError, InputError
+from loam_runtime.training.batches import BatchPlan, assign_micro_batches
+from loam_runtime.training.checkpoint import CheckpointStore, SavedCheckpoint
+from loam_runtime.training.collate import count_supervised_tokens
+from loam_runtime.training.config import TrainConfig
+from loam_runtime.training.distributed import Distributed
+from loam_runtime.training.early_stopping import EarlyStopping
+from loam_runtime.training.engine import Engine
+from loam_runtime.training.methods.registry import select_method
+from loam_runtime.training.objective import SupervisedObjective
+from loam_runtime.training.parallel import defer_reduction
+from loam_runtime.training.probe import fit_micro_batch
+from loam_runtime.training.progress import LoopState, measure_peak_memory
+from loam_runtime.training.reference import select_reference_rows, write_reference
+from loam_runtime.training.result import TrainResult
+from loam_runtime.training.rows import measure_lengths
+from loam_runtime.training.schedule import compute_learning_rate
+from loam_runtime.training.state_files import gather_whole
+
+Rows = Sequence[EncodedExample]
+Event = dict[str, Any]
+_IDS_IN_MESSAGE = 20
+
+
+def train(
+    config: TrainConfig,
+    model_folder: Path,
+    train_rows: Rows,
+    validation_rows: Rows,
+    distributed: Distributed,
+    checkpoints: CheckpointStore,
+    output_dir: Path,
+    on_event: Callable[[Event], None],
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrainResult:
+    """Train, resuming from the newest checkpoint; every rank calls this alike.
+
+    Args:
+        validation_rows: may be empty; then there is no early stopping and the last weights count.
+        output_dir: receives what was trained, from rank 0.
+        on_event: told of the start and of every step, validation and checkpoint; rank 0 alone.
+        should_stop: asked on rank 0 after every step; true leads to a checkpoint and an interrupt.
+
+    Raises:
+        InputError: no rows, rows without a supervised token, or a setting that does not fit.
+        OutOfMemoryError: one row is too long for the device.
+        DivergenceError: a non-finite loss, gradient or weight.
+        StorageError: a checkpoint could not be saved or read.
+        KeyboardInterrupt: `should_stop` said so, and a checkpoint of this moment is saved.
+    """
+    recipe = Recipe(config, distributed, checkpoints, on_event, should_stop)
+    recipe.setup_data(train_rows, validation_rows)
+    recipe.setup_model(model_folder)
+    recipe.resume()
+    recipe.run()
+    return recipe.finish(output_dir)
+
+
+class Recipe:
+    """One training run; its verbs stand in the order in which they are called."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        distributed: Distributed,
+        checkpoints: CheckpointStore,
+        on_event: Callable[[Event], None],
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.config = config
+        self.method = select_method(config)
+        self.distributed = distributed
+        self.checkpoints = checkpoints
+        self.should_stop = should_stop
+        self.micro_batch = config.micro_batch
+        self._on_event = on_event
+        self._last_save = time.monotonic()
+
+    def setup_data(self, train_rows: Rows, validation_rows: Rows) -> None:
+        """Plan the batches of all steps."""
+        self.train_rows, self.validation_rows = train_rows, validation_rows
+        self.plan = BatchPlan(len(train_rows), self.config.global_batch, self.config.seed)
+        self.lengths = measure_lengths(train_rows)
+        self.num_steps = self.config.max_steps or self.plan.count_steps(self.config.epochs)
+        self.eval_every = self.config.eval_every_steps or self.plan.steps_per_epoch
+
+    def setup_model(self, folder: Path) -> None:
+        """Load the model, put it under its parallelism, find the micro-batch that fits."""
+        torch.manual_seed(self.config.seed)
+        objective = SupervisedObjective(
+            self.method.build(folder, self.config, self.distributed.device)
+        )
+        objective.check_head()
+        self.num_parameters = sum(tensor.numel() for tensor in objective.parameters())
+        self.engine = Engine(objective, self.config, self.distributed)
+        self.num_trained = sum(tensor.numel() for tensor in self.engine.parameters.values())
+        if self.distributed.device.type == "cuda":  # a CPU out of memory raises nothing to catch
+            self._probe_memory()
+
+    def _probe_memory(self) -> None:
+        longest = sorted(range(len(self.lengths)), key=lambda row: -self.lengths[row])
+        rows = [self.train_rows[row] for row in longest[: self.micro_batch]]
+        with defer_reduction(self.engine.module, is_last=False):
+            self.micro_batch = fit_micro_batch(
+                self.engine.module, rows, self.engine.compute_loss, self.distributed
+            )
+
+    def resume(self) -> None:
+        """Load the newest complete checkpoint, or begin at step 0."""
+        stopping = EarlyStopping(self.config.early_stopping_patience)
+        self.state = LoopState(self._identify(), stopping)
+        if self.distributed.is_main:
+            self.checkpoints.remove_incomplete()
+        latest = self.checkpoints.latest() if self.distributed.is_main else None
+        (step,) = map(int, self.distributed.share(-1 if latest is None else latest))
+        if step >= 0:
+            self.state = self._load_state(step)
+        self._emit(
+            "start",
+            step=self.state.step,
+            num_steps=self.num_steps,
+            micro_batch=self.micro_batch,
+            num_workers=self.distributed.world_size,
+            pid=os.getpid(),
+        )
+
+    def _identify(self) -> dict[str, Any]:
+        names = ("method", "seed", "global_batch", "learning_rate")
+        identity = {name: getattr(self.config, name) for name in names}
+        return {**identity, "num_rows": len(self.train_rows), "num_steps": self.num_steps}
+
+    def _load_state(self, step: int) -> LoopState:
+        saved = self.checkpoints.load(step, self.engine.tensors, self.distributed)
+        state = LoopState.from_dict(saved)
+        if state.identity != self.state.identity:
+            raise InputError(
+                f"The checkpoint of step {step} belongs to another run ({state.identity}); this "
+                f"one is {self.state.identity}.",
+                remedy="Use another output, or remove the checkpoints.",
+            )
+        return state
+
+    def run(self) -> None:
+        """Step until the last step, or until the validation loss no longer falls."""
+        while self.state.step < self.num_steps and not self.state.stopped_early:
+            self.train_step()
+            is_best = self._is_validation_due() and self.validate()
+            self.save_checkpoint_if_due(is_best)
+        self._report_save(self.checkpoints.wait())
+
+    def train_step(self) -> None:
+        """One optimizer step over one global batch."""
+        start = time.perf_counter()
+        step = self.state.step
+        rows = self.plan.select_rows(step)
+        num_supervised = self._count_supervised(rows)
+        torch.manual_seed(_derive_seed(self.config.seed, step, self.distributed.rank))
+        loss_sum = self.engine.accumulate(self._share_out(rows), num_supervised)
+        loss = self.distributed.sum(loss_sum)[0] / num_supervised
+        grad_norm = self.engine.clip_gradients()
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            self._fail_diverged(f"loss {loss}, gradient norm {grad_norm}", step)
+        learning_rate = compute_learning_rate(step, self.num_steps, self.config)
+        self.engine.update(learning_rate)
+        seconds = time.perf_counter() - start
+        num_tokens = sum(self.lengths[row] for row in rows)
+        self.state.add_step(loss, num_tokens, num_supervised, seconds)
+        self._emit(
+            "step",
+            step=self.state.step,
+            num_steps=self.num_steps,
+            loss=loss,
+            learning_rate=learning_rate,
+            grad_norm=grad_norm,
+            tokens_per_second=num_tokens / seconds,
+            num_supervised_tokens=num_supervised,
+            memory_bytes=measure_peak_memory(self.distributed.device),
+        )
+
+    def _share_out(self, rows: Sequence[int]) -> list[list[EncodedExample]]:
+        rank, world_size = self.distributed.rank, self.distributed.world_size
+        shares = assign_micro_batches(rows, self.lengths, rank, world_size, self.micro_batch)
+        return [[self.train_rows[row] for row in share] for share in shares]
+
+    def _count_supervised(self, rows: Sequence[int]) -> int:
+        """Supervised tokens of the global batch, each rank counting its part of the rows."""
+        mine = rows[self.distributed.rank :: self.distributed.world_size]
+        counts = [count_supervised_tokens(self.train_rows[row]) for row in mine]
+        total, num_empty = self.distributed.sum(sum(counts), sum(count < 1 for count in counts))
+        if num_empty:
+            raise InputError(
+                f"There are rows without a token to learn among {self._name_rows(rows)}.",
+                remedy="Give every row an answer, and room for it within maxSequenceLength.",
+            )
+        return int(total)
+
+    def _is_validation_due(self) -> bool:
+        is_step = self.state.step % self.eval_every == 0 or self.state.step == self.num_steps
+        return is_step and len(self.validation_rows) > 0
+
+    def validate(self) -> bool:
+        """Mean loss per supervised token of the whole validation set; true if the best yet."""
+        rank, world_size = self.distributed.rank, self.distributed.world_size
+        shares = assign_micro_batches(
+            range(len(self.validation_rows)),
+            measure_lengths(self.validation_rows),
+            rank,
+            world_size,
+            self.micro_batch,
+        )
+        batches = [[self.validation_rows[row] for row in share] for share in shares]
+        weight = sum(count_supervised_tokens(row) for batch in batches for row in batch)
+        loss_sum, weight = self.distributed.sum(self.engine.evaluate(batches), weight)
+        loss = loss_sum / weight
+        if not math.isfinite(loss):
+            self._fail_diverged(f"validation loss {loss}", self.state.step - 1)
+        is_best = self.state.add_validation(loss)
+        self._emit("validation", step=self.state.step, loss=loss, is_best=is_best)
+        return is_best
+
+    def save_checkpoint_if_due(self, is_best: bool) -> None:
+        """Save after an improvement, at the end, on the clock, or because of an interrupt."""
+        self._report_save(self.checkpoints.poll())
+        is_late = time.monotonic() - self._last_save >= self.config.checkpoint_every_seconds
+        # Rank 0 decides for all: clocks differ, and every rank must save the same steps.
+        wants_stop, is_late = map(bool, self.distributed.share(self.should_stop(), is_late))
+        is_last = self.state.step == self.num_steps or self.state.stopped_early
+        if is_best or is_late or is_last or wants_stop:
+            self.save_checkpoint()
+        if wants_stop and not is_last:
+            self._report_save(self.checkpoints.wait())
+            raise KeyboardInterrupt
+
+    def save_checkpoint(self) -> None:
+        """Write this moment; the upload goes on behind the next steps."""
+        # A gradient can be finite and the updated weight not.
+        if self.distributed.sum(self.engine.count_bad_weights())[0]:
+            self._fail_diverged("non-finite weights", self.state.step - 1)
+        saved = self.checkpoints.save(
+            self.state.step,
+            self.engine.tensors,
+            self.state.to_dict(),
+            self.distributed,
+            self.state.early_stopping.best_step,
+        )
+        self._report_save(saved)
+        self._last_save = time.monotonic()
+
+    def _report_save(self, saved: SavedCheckpoint | None) -> None:
+        if saved:
+            self._emit("checkpoint", step=saved.step, seconds=saved.seconds, bytes=saved.num_bytes)
+
+    def finish(self, output_dir: Path) -> TrainResult:
+        """Return to the best weights and write what is published."""
+        best = self.state.early_stopping.best_step
+        if best not in (-1, self.state.step):
+            self.checkpoints.load(best, self.engine.tensors, self.distributed)
+        reference_rows = select_reference_rows(self.train_rows)
+        reference_logits = self.engine.predict_first(reference_rows)
+        whole = gather_whole(self.engine.parameters)
+        model = self.engine.objective.model
+        if self.distributed.is_main:
+            tensors = {name.removeprefix("model."): tensor for name, tensor in whole.items()}
+            self.method.save(model, tensors, self.config, output_dir)
+            write_reference(output_dir, reference_rows, reference_logits)
+        peak = -self.distributed.min(-measure_peak_memory(self.distributed.device))[0]
+        return TrainResult(
+            adapter_dir=str(output_dir),
+            steps=self.state.step,
+            losses=self.state.losses,
+            validation=self.state.validation,
+            best_step=self.state.step if best == -1 else best,
+            stopped_early=self.state.stopped_early,
+            micro_batch=self.micro_batch,
+            num_trainable_parameters=self.num_trained,
+            num_parameters=self.num_parameters,
+            num_tokens=self.state.num_tokens,
+            num_supervised_tokens=self.state.num_supervised_tokens,
+            train_seconds=self.state.train_seconds,
+            peak_memory_bytes=int(peak),
+        )
+
+    def _fail_diverged(self, what: str, step: int) -> NoReturn:
+        raise DivergenceError(
+            f"Training diverged in step {step + 1}: {what}. "
+            f"Rows: {self._name_rows(self.plan.select_rows(step))}.",
+            remedy="Look at these rows, or lower learningRate.",
+        )
+
+    def _name_rows(self, rows: Sequence[int]) -> str:
+        names = ", ".join(self.train_rows[row].id for row in rows[:_IDS_IN_MESSAGE])
+        return f"{names}, ..." if len(rows) > _IDS_IN_MESSAGE else names
+
+    def _emit(self, event: str, **fields: Any) -> None:
+        if self.distributed.is_main:
+            self._on_event({"event": event, **fields})
+
+
+def _derive_seed(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])

@@ -1,0 +1,1 @@
+"""The ways to train a model: one file each, joined in `registry.py`."""

@@ -1,0 +1,188 @@
+"""Runs the training loop under Ray Train: one to many workers, restarted when one is lost.
+
+Ray's part is placing and restarting processes. Checkpoints are the loop's own and go to the
+run's storage, so nothing is reported to Ray, and a restart, whoever asked for it, finds the
+newest checkpoint there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from loam_runtime.errors import LoamError
+from loam_runtime.training.config import TrainConfig
+from loam_runtime.training.result import TrainResult
+
+# Read by Ray when it is imported or when it starts its processes.
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    # A cold GPU pod takes minutes to pull its image; the default is 60 s.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1800",
+    # Workers find the installed packages by themselves.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # Ray's coming default; the accelerators of a worker without GPU stay as they are.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+_OBJECT_STORE_BYTES = 128 * 2**20  # only events pass through it
+_MAX_RESTARTS = 3
+_POLL_SECONDS = 0.2
+_INTERRUPT_SECONDS = 30.0
+
+
+def fit(
+    config: TrainConfig,
+    model_folder: Path,
+    train_path: Path,
+    validation_path: Path | None,
+    *,
+    run: Any,
+    work_dir: Path,
+    output_dir: Path,
+    on_event: Callable[[dict[str, Any]], None],
+) -> TrainResult:
+    """Train on `config.num_workers` Ray workers; events reach `on_event` in this thread.
+
+    Starts a local Ray unless one is connected already or RAY_ADDRESS names a cluster.
+
+    Args:
+        train_path: of rows written by `write_encoded`, as all other paths valid on the workers.
+        run: the `ray_worker.RunAddress` of the run, which holds the checkpoints.
+        output_dir: receives what was trained.
+
+    Raises:
+        LoamError: as `loop.train`; or workers were lost more often than Ray restarts them.
+        KeyboardInterrupt: Ctrl-C; the workers were given half a minute to save a checkpoint.
+    """
+    os.environ.update({name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()})
+    from loam_runtime.training.ray_worker import WorkerTask
+
+    with _connect(config), tempfile.TemporaryDirectory(prefix="loam-ray-") as ray_dir:
+        import ray
+
+        node = ray.get_runtime_context().get_node_id()
+        task = WorkerTask(
+            config, model_folder, train_path, validation_path, run, work_dir, output_dir, node
+        )
+        result = _fit_task(task, Path(ray_dir), on_event)
+        if not any(output_dir.glob("*")):  # rank 0 was on another machine
+            from loam_runtime.training.ray_worker import ADAPTER_PREFIX
+
+            run.open().download_folder(ADAPTER_PREFIX, output_dir)
+    return result
+
+
+@contextlib.contextmanager
+def _connect(config: TrainConfig) -> Iterator[None]:
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**quiet)
+    else:
+        ray.init(
+            # Logical CPUs place workers; there must be enough however few cores there are.
+            num_cpus=max(os.cpu_count() or 1, config.num_workers),
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            **quiet,
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _fit_task(task: Any, ray_dir: Path, on_event: Callable[[dict[str, Any]], None]) -> TrainResult:
+    import ray
+
+    from loam_runtime.training.ray_worker import Mailbox
+
+    mailbox = Mailbox.remote()
+    trainer = _build_trainer(task, mailbox, ray_dir)
+    future = _start(trainer.fit)
+    try:
+        _relay(mailbox, future, on_event)
+    except BaseException:
+        _stop(mailbox, future)
+        raise
+    failure = ray.get(mailbox.get_failure.remote())
+    if failure:
+        raise failure
+    try:
+        return TrainResult.from_dict(future.result().return_value)
+    except Exception as exc:
+        raise LoamError(
+            f"The training workers failed {_MAX_RESTARTS + 1} times: {exc}",
+            remedy="Run the same command again to resume from the last checkpoint.",
+        ) from exc
+
+
+def _start(function: Callable[[], Any]) -> Future:
+    """Call it in a thread, where Ray installs no signal handler, and which cannot outlive us."""
+    future: Future = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as exc:
+            future.set_exception(exc)
+
+    threading.Thread(target=run, name="ray-train", daemon=True).start()
+    return future
+
+
+def _build_trainer(task: Any, mailbox: Any, ray_dir: Path) -> Any:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from loam_runtime.training.ray_worker import run_worker
+
+    on_gpu = task.config.device.startswith("cuda")
+    return TorchTrainer(
+        run_worker,
+        train_loop_config={"task": task, "mailbox": mailbox},
+        scaling_config=ScalingConfig(num_workers=task.config.num_workers, use_gpu=on_gpu),
+        run_config=RunConfig(
+            name=f"train-{uuid.uuid4().hex[:8]}",
+            storage_path=str(ray_dir),
+            failure_config=FailureConfig(max_failures=_MAX_RESTARTS),
+        ),
+        torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
+    )
+
+
+def _relay(
+    mailbox: Any, future: Future, on_event: Callable[[dict[str, Any]], None], until: float = 0
+) -> None:
+    """Hand events on until the training ends, or until the monotonic time `until`."""
+    import ray
+
+    while True:
+        is_done = future.done()
+        for event in ray.get(mailbox.take.remote()):
+            on_event(event)
+        if is_done or (until and time.monotonic() > until):
+            return
+        time.sleep(_POLL_SECONDS)
+
+
+def _stop(mailbox: Any, future: Future) -> None:
+    """Give the workers time to save a checkpoint; what they do not save by then is trained again."""
+    import ray
+
+    with contextlib.suppress(ray.exceptions.RayError):
+        ray.get(mailbox.request_stop.remote())
+        _relay(mailbox, future, lambda event: None, time.monotonic() + _INTERRUPT_SECONDS)

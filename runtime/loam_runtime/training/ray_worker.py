@@ -1,0 +1,177 @@
+"""What runs inside each Ray Train worker: the plain loop, with a mailbox to the driver."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train.torch
+import torch
+
+from loam_runtime.errors import DivergenceError, LoamError, OutOfMemoryError
+from loam_runtime.storage.registry import open_store
+from loam_runtime.storage.run_store import RunStore
+from loam_runtime.training.checkpoint import CheckpointStore
+from loam_runtime.training.config import TrainConfig
+from loam_runtime.training.distributed import Distributed, join_group
+from loam_runtime.training.loop import train
+from loam_runtime.training.rows import read_encoded
+
+ADAPTER_PREFIX = "training/adapter"
+_STOP_CHECK_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class RunAddress:
+    """A run's folder, as another process can open it for writing.
+
+    Attributes:
+        output_uri: of the store.
+        run_key: of the run.
+        token: `RunStore.token` of the process that holds the run's lock.
+    """
+
+    output_uri: str
+    run_key: str
+    token: int
+
+    def open(self) -> RunStore:
+        """Attach to the run.
+
+        Raises:
+            FencedError: the lock has passed on.
+        """
+        run = RunStore(open_store(self.output_uri), self.run_key)
+        run.attach(self.token)
+        return run
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerTask:
+    """What every worker is given. Paths are read on the worker's own machine."""
+
+    config: TrainConfig
+    model_folder: Path
+    train_path: Path
+    validation_path: Path | None
+    run: RunAddress
+    work_dir: Path
+    output_dir: Path
+    driver_node: str
+
+
+@ray.remote(num_cpus=0)
+class Mailbox:
+    """Between the driver and the workers; outlives workers that die.
+
+    Attributes:
+        failure: the first error that is not Ray's to heal. Ray restarts every worker after any
+            exception; the restarted ones find the error here and return.
+    """
+
+    def __init__(self) -> None:
+        self.failure: BaseException | None = None
+        self._events: list[dict[str, Any]] = []
+        self._is_stop_requested = False
+
+    def post(self, event: dict[str, Any]) -> None:
+        self._events.append(event)
+
+    def take(self) -> list[dict[str, Any]]:
+        events, self._events = self._events, []
+        return events
+
+    def fail(self, failure: BaseException) -> None:
+        self.failure = self.failure or failure
+
+    def get_failure(self) -> BaseException | None:
+        return self.failure
+
+    def request_stop(self) -> None:
+        self._is_stop_requested = True
+
+    def is_stop_requested(self) -> bool:
+        return self._is_stop_requested
+
+
+class _Line:
+    """One worker's end of the mailbox."""
+
+    def __init__(self, mailbox: Any) -> None:
+        self._mailbox = mailbox
+        self._asked_at = time.monotonic()
+
+    def post(self, event: dict[str, Any]) -> None:
+        self._mailbox.post.remote(event)
+
+    def should_stop(self) -> bool:
+        """Asks twice a second at most: an answer takes longer than a step of a tiny model."""
+        if time.monotonic() - self._asked_at < _STOP_CHECK_SECONDS:
+            return False
+        self._asked_at = time.monotonic()
+        return ray.get(self._mailbox.is_stop_requested.remote())
+
+
+def run_worker(settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Ray Train's training function.
+
+    Returns:
+        On rank 0, the result as a dictionary; None if training ended otherwise.
+
+    Raises:
+        Exception: only what a restart of all workers may heal (a lost peer), or what has to end
+            the other workers, which wait for this one in a collective operation.
+    """
+    task, mailbox = settings["task"], settings["mailbox"]
+    if ray.get(mailbox.get_failure.remote()):
+        return None
+    distributed = join_group(ray.train.torch.get_device())
+    try:
+        return _train(task, distributed, _Line(mailbox))
+    except (DivergenceError, KeyboardInterrupt) as exc:  # decided by all ranks together
+        ray.get(mailbox.fail.remote(exc))
+    except Exception as exc:
+        # A lost peer shows as a RuntimeError of the collective operation it was missing in.
+        alone = distributed.world_size == 1
+        if alone or not isinstance(exc, RuntimeError) or isinstance(exc, torch.OutOfMemoryError):
+            ray.get(mailbox.fail.remote(_make_portable(exc)))
+        if not alone:
+            raise
+    return None
+
+
+def _make_portable(exc: Exception) -> LoamError:
+    """An error that any process can read."""
+    if isinstance(exc, LoamError):
+        return exc
+    kind = OutOfMemoryError if isinstance(exc, torch.OutOfMemoryError) else LoamError
+    return kind(f"Training failed: {type(exc).__name__}: {exc}")
+
+
+def _train(task: WorkerTask, distributed: Distributed, line: _Line) -> dict[str, Any] | None:
+    context = ray.train.get_context()
+    if distributed.device.type == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
+    run = task.run.open()
+    validation_rows = read_encoded(task.validation_path) if task.validation_path else ()
+    work_dir = task.work_dir / f"rank-{distributed.rank}"
+    result = train(
+        task.config,
+        task.model_folder,
+        read_encoded(task.train_path),
+        validation_rows,
+        distributed,
+        CheckpointStore(run, work_dir, task.config.keep_last),
+        task.output_dir,
+        line.post,
+        line.should_stop,
+    )
+    if not distributed.is_main:
+        return None
+    if ray.get_runtime_context().get_node_id() != task.driver_node:
+        run.upload_folder(task.output_dir, ADAPTER_PREFIX)
+    return result.to_dict()

@@ -1,0 +1,107 @@
+"""The loop under Ray Train: the same training, restarts after a lost worker, errors as they are."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from tests.tools.tiny_models import build_tiny_model
+from tests.tools.training_tools import fit, make_config, make_rows
+
+from loam_runtime.errors import InputError
+from loam_runtime.storage.registry import open_store
+from loam_runtime.storage.run_store import RunStore
+from loam_runtime.training.ray_adapter import fit as fit_on_ray
+from loam_runtime.training.ray_worker import RunAddress
+from loam_runtime.training.rows import write_encoded
+
+ROWS, VALIDATION = make_rows(21), make_rows(5, seed=1)
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    return build_tiny_model(tmp_path_factory.mktemp("models") / "gemma3")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray():
+    """One Ray for all tests of this file: it takes seconds to start."""
+    import ray
+
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def run_on_ray(model_folder, tmp_path):
+    """Call it with a configuration and a listener; again to resume."""
+    write_encoded(ROWS, tmp_path / "train.arrow")
+    write_encoded(VALIDATION, tmp_path / "validation.arrow")
+    run = RunStore(open_store(f"file://{tmp_path}/output"), "run")
+    run.acquire("job", 1)
+    address = RunAddress(f"file://{tmp_path}/output", "run", run.token)
+
+    def run_fit(config, on_event):
+        return fit_on_ray(
+            config,
+            model_folder,
+            tmp_path / "train.arrow",
+            tmp_path / "validation.arrow",
+            run=address,
+            work_dir=tmp_path / "work",
+            output_dir=tmp_path / "adapter",
+            on_event=on_event,
+        )
+
+    return run_fit
+
+
+def test_interrupt_and_resume(run_on_ray, model_folder, tmp_path):
+    """Ctrl-C makes the worker save its step, though no checkpoint was due; the next call goes on
+    from there and ends with the losses of a run without Ray and without interruption."""
+    config = make_config(checkpoint_every_seconds=3600, max_steps=400, eval_every_steps=200)
+
+    def interrupt(event):
+        if event["event"] == "step":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_on_ray(config, interrupt)
+    events = []
+    result = run_on_ray(config, events.append)
+    assert events[0]["event"] == "start"
+    assert events[0]["step"] > 0
+    plain = fit(config, model_folder, tmp_path / "plain", ROWS, VALIDATION)
+    assert result.losses == pytest.approx(plain.losses, abs=1e-4)
+    assert {event["event"] for event in events} == {"start", "step", "validation", "checkpoint"}
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
+
+
+def test_lost_worker_is_replaced(run_on_ray, model_folder, tmp_path):
+    """One of two workers is killed: Ray restarts both, they resume from the newest checkpoint,
+    and the losses are those of one process."""
+    config = make_config(num_workers=2, max_steps=8, global_batch=7)
+    events = []
+
+    def kill_once(event):
+        events.append(event)
+        if event["event"] == "step" and [e["event"] for e in events].count("start") == 1:
+            os.kill(events[0]["pid"], signal.SIGKILL)
+
+    result = run_on_ray(config, kill_once)
+    starts = [event for event in events if event["event"] == "start"]
+    assert len(starts) == 2
+    assert starts[0]["pid"] != starts[1]["pid"]
+    assert {event["num_workers"] for event in starts} == {2}
+    plain = fit(config, model_folder, tmp_path / "plain", ROWS, VALIDATION)
+    assert result.losses == pytest.approx(plain.losses, abs=1e-4)
+
+
+def test_error_of_the_job_is_not_retried(run_on_ray):
+    """Wrong input stays wrong: it comes back as what it is, after one attempt."""
+    events = []
+    with pytest.raises(InputError, match="targetModules"):
+        run_on_ray(make_config(target_modules=("w_q",)), events.append)
+    assert events == []

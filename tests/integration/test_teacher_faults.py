@@ -1,0 +1,295 @@
+"""A teacher that is down, slow, rate-limiting or talks nonsense, over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tests.tools.fault_teacher import Call, FaultTeacher, Reply, Script, serve_script
+
+from loam_runtime.errors import BudgetError, CredentialsError, TeacherError
+from loam_runtime.synthesis.budget import BudgetLedger
+from loam_runtime.synthesis.client import TeacherClient, Usage
+from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
+from loam_runtime.synthesis.journal import Journal
+from loam_runtime.synthesis.pacing import RetryPolicy
+from loam_runtime.synthesis.teachers import OpenAICompatibleTeacher
+
+QUICK = RetryPolicy(
+    base_delay_seconds=0.01,
+    max_delay_seconds=0.05,
+    patience_seconds=1.0,
+    first_patience_seconds=1.0,
+)
+
+
+def make_requests(count: int, max_tokens: int = 50) -> list[TeacherRequest]:
+    return [
+        TeacherRequest((("user", f"question {i}"),), max_tokens=max_tokens, draw=i)
+        for i in range(count)
+    ]
+
+
+def ask(
+    base_url: str,
+    folder: Path,
+    requests: list[TeacherRequest],
+    *,
+    concurrency: int = 8,
+    timeout_seconds: float = 10.0,
+    policy: RetryPolicy = QUICK,
+    budget: dict[str, int] | None = None,
+    key: str = "secret-key",
+) -> tuple[list[TeacherAnswer | None], Usage]:
+    """One start of a run: journal, budget, client, all requests."""
+
+    async def work() -> tuple[list[TeacherAnswer | None], Usage]:
+        teacher = OpenAICompatibleTeacher(
+            "m", base_url, key, concurrency=concurrency, timeout_seconds=timeout_seconds
+        )
+        try:
+            async with Journal(folder, "run") as journal:
+                ledger = BudgetLedger(
+                    **(budget or {}),
+                    spent_requests=journal.spent_requests,
+                    spent_tokens=journal.spent_tokens,
+                )
+                client = TeacherClient(teacher, journal, ledger, policy=policy)
+                return await client.ask_many(requests), client.usage
+        finally:
+            await teacher.close()
+
+    return asyncio.run(work())
+
+
+def answer_after(fault: Reply, times: int = 1) -> Script:
+    """Each question meets the fault first, then is answered."""
+
+    def script(call: Call) -> Reply:
+        return fault if call.attempt < times else Reply(text=f"re: {call.question}")
+
+    return script
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Reply(status=429, headers={"Retry-After": "0.05"}),
+        Reply(status=500),
+        Reply(status=502),
+        Reply(status=503),
+        Reply(drop=True),
+        Reply(raw_body="<html>gateway</html>"),
+        Reply(raw_body='{"choices": []}'),
+        Reply(raw_body='{"object": "chat.completion"}'),
+    ],
+    ids=["429", "500", "502", "503", "dropped", "not JSON", "no choices", "no body"],
+)
+def test_passing_fault(tmp_path: Path, fault: Reply) -> None:
+    """A fault that passes costs one retry per request and no answer; it is never cached."""
+    with serve_script(answer_after(fault)) as server:
+        answers, usage = ask(server.base_url, tmp_path, make_requests(12))
+        assert [answer.text for answer in answers] == [f"re: question {i}" for i in range(12)]
+        assert usage.retries == 12
+        again, _ = ask(server.base_url, tmp_path, make_requests(12))
+    assert again == answers
+    assert server.num_requests == 24
+
+
+def test_retry_after_is_kept(tmp_path: Path) -> None:
+    """No retry comes sooner than the endpoint asked, while other requests go on."""
+    first_seen: dict[str, float] = {}
+    early: list[str] = []
+
+    def script(call: Call) -> Reply:
+        now = time.monotonic()
+        if call.attempt == 0 and call.question.endswith(("1", "4")):
+            first_seen[call.question] = now
+            return Reply(status=429, headers={"Retry-After": "0.4"})
+        if call.question in first_seen and now - first_seen[call.question] < 0.4:
+            early.append(call.question)
+        return Reply(text="fine")
+
+    with serve_script(script) as server:
+        answers, usage = ask(server.base_url, tmp_path, make_requests(20))
+    assert all(answers)
+    assert usage.rate_limited == 4
+    assert early == []
+
+
+def test_true_cap_is_found(tmp_path: Path) -> None:
+    """Under a cap of 8 open requests, 32 allowed ones settle near the cap: most requests are
+    answered at once instead of being refused again and again."""
+    open_now = threading.Semaphore(8)
+
+    def script(call: Call) -> Reply:
+        if not open_now.acquire(blocking=False):
+            return Reply(status=429, headers={"Retry-After": "0.1"})
+        time.sleep(0.02)  # the teacher's own latency
+        open_now.release()
+        return Reply(text="fine")
+
+    with serve_script(script) as server:
+        answers, _ = ask(server.base_url, tmp_path, make_requests(200), concurrency=32)
+    assert all(answers)
+    assert server.num_requests < 1.6 * 200
+
+
+def test_one_bad_prompt(tmp_path: Path) -> None:
+    """A prompt that always fails is given up alone, and asked again by the next start."""
+
+    def script(call: Call) -> Reply:
+        return Reply(status=500) if call.question == "question 3" else Reply(text="fine")
+
+    with serve_script(script) as server:
+        answers, usage = ask(server.base_url, tmp_path, make_requests(6))
+        assert [answer is None for answer in answers] == [i == 3 for i in range(6)]
+        assert usage.given_up == 1
+        server.script = lambda call: Reply(text="fine")
+        answers, usage = ask(server.base_url, tmp_path, make_requests(6))
+    assert all(answers)
+    assert (usage.reused, usage.requests) == (5, 1)
+
+
+def test_slow_teacher(tmp_path: Path) -> None:
+    """An answer that never comes is a time-out of its own request; others are not held."""
+    held: set[str] = set()
+
+    def script(call: Call) -> Reply:
+        if call.question == "question 0" and not held:
+            held.add(call.question)
+            return Reply(text="late", hold=True)
+        return Reply(text="fine")
+
+    with serve_script(script) as server:
+        answers, usage = ask(server.base_url, tmp_path, make_requests(10), timeout_seconds=0.5)
+    assert [answer.text for answer in answers] == ["fine"] * 10
+    assert usage.retries == 1
+
+
+def test_queueing_is_not_a_timeout(tmp_path: Path) -> None:
+    """Twenty answers of 0.1 s through one slot take longer than the time-out: each is timed
+    from when it is sent, so none times out."""
+
+    def script(call: Call) -> Reply:
+        time.sleep(0.1)  # the teacher's own latency
+        return Reply(text="fine")
+
+    with serve_script(script) as server:
+        answers, usage = ask(
+            server.base_url, tmp_path, make_requests(20), concurrency=1, timeout_seconds=1.0
+        )
+    assert all(answers)
+    assert usage.retries == 0
+
+
+def test_teacher_is_down(tmp_path: Path) -> None:
+    """Nobody listens: after bounded patience the error names the address."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
+        started = time.monotonic()
+        with pytest.raises(TeacherError, match=url):
+            ask(url, tmp_path, make_requests(30))
+    assert time.monotonic() - started < 30
+
+
+def test_teacher_goes_down(tmp_path: Path) -> None:
+    """A teacher that stops answering ends the run; the answers it gave are kept."""
+
+    def script(call: Call) -> Reply:
+        return Reply(text="fine") if call.number < 5 else Reply(status=503)
+
+    with serve_script(script) as server:
+        with pytest.raises(TeacherError, match="HTTP 503"):
+            ask(server.base_url, tmp_path, make_requests(20))
+        server.script = lambda call: Reply(text="fine")
+        _, usage = ask(server.base_url, tmp_path, make_requests(20))
+    assert usage.reused == 5
+
+
+def test_quota_for_tomorrow(tmp_path: Path) -> None:
+    """A Retry-After beyond all patience is said instead of waited for."""
+    reply = Reply(status=429, headers={"Retry-After": "86400"})
+    with serve_script(lambda call: reply) as server, pytest.raises(TeacherError, match="86400 s"):
+        ask(server.base_url, tmp_path, make_requests(2))
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "words"),
+    [
+        (401, CredentialsError, "key"),
+        (403, CredentialsError, "key"),
+        (404, TeacherError, "model"),
+        (400, TeacherError, "scripted status 400"),
+    ],
+)
+def test_refusal_is_final(tmp_path: Path, status: int, error: type[Exception], words: str) -> None:
+    """What no retry cures is told at once with what to check, and without the key."""
+    with serve_script(lambda call: Reply(status=status)) as server:
+        with pytest.raises(error, match=words) as caught:
+            ask(server.base_url, tmp_path, make_requests(40), concurrency=4)
+        assert server.num_requests <= 8
+    assert "secret-key" not in str(caught.value)
+
+
+def test_no_usage_reported(tmp_path: Path) -> None:
+    """Tokens are estimated where the endpoint reports none: a budget must still bind."""
+    with serve_script(lambda call: Reply(text="twelve chars", has_usage=False)) as server:
+        (answer,), _ = ask(server.base_url, tmp_path, make_requests(1))
+    assert answer.prompt_tokens > 0
+    assert answer.completion_tokens == 3
+
+
+def test_empty_answers_are_counted(tmp_path: Path) -> None:
+    """An empty answer was paid: it is kept, counted, and not asked again."""
+    with serve_script(lambda call: Reply(text="")) as server:
+        _, usage = ask(server.base_url, tmp_path, make_requests(3))
+        _, again = ask(server.base_url, tmp_path, make_requests(3))
+    assert (usage.empty, again.reused) == (3, 3)
+    assert server.num_requests == 3
+
+
+def test_budget_stops_and_resumes(tmp_path: Path) -> None:
+    """Spending never passes the limit; a raised budget goes on where it stopped, repeating
+    nothing."""
+    requests = make_requests(30)
+    with serve_script(lambda call: Reply(text="fine")) as server:
+        with pytest.raises(BudgetError, match="of 800 tokens"):
+            ask(server.base_url, tmp_path, requests, budget={"max_tokens": 800})
+        num_first = server.num_requests
+        assert 60 * num_first <= 800
+        with pytest.raises(BudgetError):
+            ask(server.base_url, tmp_path, requests, budget={"max_tokens": 800})
+        assert server.num_requests == num_first
+        answers, _ = ask(server.base_url, tmp_path, requests, budget={"max_tokens": 9000})
+    assert all(answers)
+    assert server.num_requests == 30
+    assert server.num_repeated == 0
+
+
+def test_request_budget_counts_dropped_ones(tmp_path: Path) -> None:
+    """A dropped connection may be billed: it counts against the budget."""
+    with (
+        serve_script(lambda call: Reply(drop=True)) as server,
+        pytest.raises(BudgetError, match="3 of 3 requests"),
+    ):
+        ask(server.base_url, tmp_path, make_requests(9), budget={"max_requests": 3})
+    assert server.num_requests == 3
+
+
+def test_endpoint_sees_what_was_asked(tmp_path: Path) -> None:
+    """Sampling and messages arrive as given, and at most `concurrency` requests are open."""
+    server: FaultTeacher
+    with serve_script(lambda call: Reply(text="fine")) as server:
+        ask(server.base_url, tmp_path, make_requests(40), concurrency=5)
+    body = server.bodies[0]
+    assert body["max_tokens"] == 50
+    assert body["messages"][0]["role"] == "user"
+    assert server.peak_open <= 5
+    assert json.dumps(body).count("secret-key") == 0

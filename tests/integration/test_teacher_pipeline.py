@@ -1,0 +1,287 @@
+"""The synthesis pipeline against an OpenAI-compatible HTTP server."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.tools.fault_teacher import Call, FaultTeacher, Reply, serve_script
+
+from loam_api.finetunejob import DataSource, DataSpec, Synthesis
+from loam_runtime.data.examples import Example, to_dataset
+from loam_runtime.data.prompt import build_contract
+from loam_runtime.errors import BudgetError, InputError, TeacherError
+from loam_runtime.synthesis.stage import SynthesisResult, synthesize
+from loam_runtime.synthesis.teachers import OpenAICompatibleTeacher
+
+WORDS = [
+    "revenue",
+    "margin",
+    "cash",
+    "growth",
+    "income",
+    "guidance",
+    "cost",
+    "segment",
+    "shares",
+    "debt",
+    "outlook",
+    "tax",
+]
+
+
+def write_rows(call: Call) -> Reply:
+    """A good teacher: as many new rows as the request asks for, thinking aloud and fenced."""
+    rng = random.Random(call.question + str(call.attempt))
+    count = int(re.search(r"Write (\d+) new", call.question)[1])
+    rows = [
+        {
+            "input": f"{' '.join(rng.choices(WORDS, k=9))} {rng.randrange(10**6)}",
+            "output": f"{rng.randrange(10**6)} million",
+        }
+        for _ in range(count)
+    ]
+    return Reply(text=f"<think>So be it.</think>\n```json\n{json.dumps(rows)}\n```")
+
+
+def write_local_dataset(folder: Path, count: int = 120) -> None:
+    rng = random.Random(0)
+    rows = [
+        {"question": f"{' '.join(rng.choices(WORDS, k=9))} {i}?", "answer": f"{i} million"}
+        for i in range(count)
+    ]
+    folder.mkdir()
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_snippet_of_the_paper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The paper's snippet runs as it stands but for its import: that is the public API."""
+    write_local_dataset(tmp_path / "domain_specific")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOAM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    with serve_script(write_rows) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+
+        from datasets import load_dataset
+
+        # Synthetic data generation pipeline
+        from loam_runtime.synthesis.pipeline import SyntheticPipeline
+
+        pipeline = SyntheticPipeline(
+            teacher_model="gpt-4-turbo",
+            quality_threshold=0.85,
+            diversity_weight=0.3,
+        )
+        # Generate synthetic examples from seed data
+        seed_data = load_dataset("domain_specific", split="train[:100]")
+        synthetic_data = pipeline.generate(
+            seed_examples=seed_data,
+            target_count=1000,  # 10x augmentation
+            task_description="Extract key financial metrics from quarterly reports",
+            domain_constraints=["Use realistic company names", "Vary report formats"],
+        )
+        # Quality filtering retains ~60-70% of generated examples
+        filtered_data = pipeline.filter(synthetic_data)
+        print(f"Generated: {len(synthetic_data)}, Retained: {len(filtered_data)}")
+
+    assert capsys.readouterr().out.startswith("Generated: 1000, Retained: ")
+    assert 0 < len(filtered_data) <= 1000
+    assert len({(row.input, row.target) for row in filtered_data}) == len(filtered_data)
+    asked = server.bodies[0]["messages"][-1]["content"]
+    assert "Extract key financial metrics" in asked
+    assert "- Vary report formats" in asked
+
+
+def make_train() -> list[Example]:
+    return [
+        Example(f"{label}{i}", f"{text} number {i} of the week", label)
+        for label, text in (("billing", "invoice"), ("delivery", "parcel"))
+        for i in range(6)
+    ]
+
+
+def run_stage(server: FaultTeacher, folder: Path, **changes) -> SynthesisResult:
+    train = make_train()
+    data = DataSpec(
+        seeds=DataSource(uri="file://seeds.jsonl"), task="classification", description="Complaints"
+    )
+    spec = Synthesis(**{"target_count": 20, **changes})
+    return synthesize(
+        to_dataset(train),
+        build_contract(data, ["billing", "delivery"]),
+        spec,
+        data=data,
+        teacher=OpenAICompatibleTeacher("m", server.base_url, "k", concurrency=4),
+        test_inputs=["a held out complaint about the weather in May"],
+        seed=7,
+        journal_dir=folder,
+    )
+
+
+def write_complaints(call: Call) -> Reply:
+    """Rows of which some are bad: a copy of a seed, a test input, an empty one."""
+    rng = random.Random(call.question)
+    count = int(re.search(r"Write (\d+) new", call.question)[1])
+    label = re.search(r'of the class "(\w+)"', call.question)[1]
+    rows = [
+        {"input": f"{label} {' '.join(rng.choices(WORDS, k=5))} {rng.randrange(10**6)}"}
+        for _ in range(count)
+    ]
+    bad = ["invoice number 1 of the week", "A held-out complaint about the weather in May", ""]
+    rows[0] = {"input": bad[call.number % 3]}
+    return Reply(text=json.dumps(rows))
+
+
+def test_stage_tops_up(tmp_path: Path) -> None:
+    """The number of rows *kept* is what was asked for, by class; rejected rows are told with
+    their reasons, and no copy of a test input comes through."""
+    with serve_script(write_complaints) as server:
+        result = run_stage(server, tmp_path)
+    assert len(result.kept) == 20
+    assert sorted(result.kept["target"]) == ["billing"] * 10 + ["delivery"] * 10
+    assert set(result.kept["origin"]) == {"synthetic"}
+    assert not any("weather" in text for text in result.kept["input"])
+    reasons = {(item["filter"], item["reason"]) for item in result.rejected}
+    assert ("malformed", "empty input") in reasons
+    assert any(name == "duplicates" for name, _ in reasons)
+    report = result.report
+    assert report["missing"] == 0
+    assert set(report["filters"]) == {"duplicates", "contamination", "quality"}
+    assert report["filters"]["duplicates"]["retention_by_class"].keys() == {"billing", "delivery"}
+
+
+def test_same_journal_same_rows(tmp_path: Path) -> None:
+    """A second start reads the journal, asks nothing, and keeps the same rows in the same
+    order."""
+    with serve_script(write_complaints) as server:
+        first = run_stage(server, tmp_path)
+        num_requests = server.num_requests
+        second = run_stage(server, tmp_path)
+    assert server.num_requests == num_requests
+    assert second.kept.to_dict() == first.kept.to_dict()
+    assert second.rejected == first.rejected
+    assert second.usage["requests"] == 0
+
+
+def test_nonsense(tmp_path: Path) -> None:
+    """A teacher that writes no rows is found out after a few requests, with what it wrote wrong;
+    an empty data set is a failure, never a success."""
+    with serve_script(lambda call: Reply(text="I'd love to help! ...")) as server:
+        with pytest.raises(TeacherError, match="no JSON object"):
+            run_stage(server, tmp_path, target_count=5000)
+        assert server.num_requests <= 40
+
+
+def test_budget_in_the_manifest(tmp_path: Path) -> None:
+    """The job's budget ends the stage; raised, the same run goes on and repeats nothing."""
+    with serve_script(write_complaints) as server:
+        with pytest.raises(BudgetError, match="3 of 3 requests"):
+            run_stage(server, tmp_path, budget={"max_requests": 3})
+        assert len(run_stage(server, tmp_path, budget={"max_requests": 60}).kept) == 20
+    assert server.num_repeated == 0
+
+
+def test_in_context_needs_classes(tmp_path: Path) -> None:
+    """An unknown pairing of strategy and seeds is refused before anything is asked."""
+    from datasets import Dataset
+
+    from loam_runtime.synthesis.pipeline import SyntheticPipeline
+
+    with serve_script(write_rows) as server:
+        teacher = OpenAICompatibleTeacher("m", server.base_url, "k")
+        pipeline = SyntheticPipeline(teacher, strategy="inContext", journal_dir=tmp_path)
+        rows = Dataset.from_list([{"prompt": "one", "completion": "two"}])
+        with pytest.raises(InputError, match="inContext"):
+            pipeline.generate(rows, 5)
+        with pytest.raises(InputError, match="no rows"):
+            pipeline.generate(rows.select([]), 5)
+    assert server.num_requests == 0
+
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from datasets import Dataset
+from loam_runtime.synthesis.pipeline import SyntheticPipeline
+from loam_runtime.synthesis.teachers import OpenAICompatibleTeacher
+
+url, folder = sys.argv[1:]
+rows = [{"question": f"sum of {i} and {i}?", "answer": str(2 * i)} for i in range(20)]
+seeds = Dataset.from_list(rows)
+teacher = OpenAICompatibleTeacher("m", url, "k", concurrency=8)
+pipeline = SyntheticPipeline(teacher, journal_dir=Path(folder))
+made = pipeline.generate(seeds, 400)
+print(json.dumps([[row.input, row.target] for row in made]))
+"""
+
+
+def start_program(server: FaultTeacher, folder: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, server.base_url, str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def finish(program: subprocess.Popen) -> list[list[str]]:
+    out, _ = program.communicate(timeout=120)
+    assert program.returncode == 0
+    return json.loads(out)
+
+
+def test_kill_and_start_again(tmp_path: Path) -> None:
+    """kill -9 in the middle, the same command again: no answered request is repeated, and the
+    rows are those of a run that was never killed."""
+    with serve_script(write_rows) as server:
+        undisturbed = finish(start_program(server, tmp_path / "undisturbed"))
+        num_needed = server.num_requests
+        first_key = json.dumps(server.bodies[0], sort_keys=True)
+    assert len(undisturbed) == 400
+
+    half = num_needed // 2
+
+    def hold_second_half(call: Call) -> Reply:
+        reply = write_rows(call)
+        return Reply(text=reply.text, hold=call.number >= half)
+
+    with serve_script(hold_second_half) as server:
+        program = start_program(server, tmp_path / "killed")
+        # Everything before the held requests is answered and durable once these lines are.
+        _wait_for_answers(program, tmp_path / "killed", half)
+        program.send_signal(signal.SIGKILL)
+        program.wait(30)
+        answered_before = dict(server.answered)
+        server.script = write_rows
+        server.release.set()
+        resumed = finish(start_program(server, tmp_path / "killed"))
+        repeated = [key for key in answered_before if server.asked[key] > 1]
+
+    assert len(answered_before) == half
+    assert first_key in answered_before
+    assert repeated == []
+    assert resumed == undisturbed
+
+
+def _wait_for_answers(program: subprocess.Popen, folder: Path, count: int) -> None:
+    """Until the journal holds that many answers; the kill must come at a known point."""
+    import time
+
+    deadline = time.monotonic() + 120
+    while True:
+        text = "".join(path.read_text() for path in folder.glob("*.jsonl"))
+        if text.count('{"answer"') >= count:
+            return
+        assert program.poll() is None, "the program ended before it could be killed"
+        assert time.monotonic() < deadline, f"{text.count('answer')} of {count} answers came"
+        time.sleep(0.02)  # polls another process's file; nothing can notify this one

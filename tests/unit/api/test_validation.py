@@ -1,0 +1,308 @@
+"""Every problem of a manifest is said at once, where it is, in words, without secrets."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loam_api.exits import ExitCode
+from loam_api.finetunejob import FineTuneJobSpec
+from loam_api.problems import show_value
+from loam_api.validation import ManifestError, Problem, validate_manifest
+
+
+def set_field(manifest: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """The manifest with one field of spec set, blocks made on the way."""
+    *parents, last = path.split(".")
+    node = manifest["spec"]
+    for name in parents:
+        node = node.setdefault(name, {})
+    node[last] = value
+    return manifest
+
+
+def find_problems(manifest: Any) -> dict[str, Problem]:
+    with pytest.raises(ManifestError) as caught:
+        validate_manifest(manifest)
+    return {problem.path: problem for problem in caught.value.problems}
+
+
+def test_valid_manifest_gets_defaults(manifest):
+    """A short manifest is a whole job."""
+    job = validate_manifest(manifest)
+    assert job.spec.training.global_batch == 16
+    assert job.spec.synthesis.teacher.kind == "self"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "accepted"),
+    [
+        ("training.lora.rank", 9999, "a whole number, at least 0 and at most 512"),
+        ("training.lora.rank", "16", "a whole number"),
+        ("training.lora.rank", 1.5, "a whole number"),
+        ("training.lora.rank", True, "a whole number"),
+        ("training.lora.dropout", 1, "at least 0 and below 1"),
+        ("training.lora.dropout", math.nan, "a number"),
+        ("training.lora.targetModules", [], "a list of 1 to 32 entries"),
+        ("training.lora.targetModules", "q_proj", "a list"),
+        ("training.method", "lora2", "auto, full, lora or qlora"),
+        ("training.earlyStopping.enabled", "yes", "true or false"),
+        ("training", [], "a block with the fields method, lora"),
+        ("model.uri", "/data/model", "starts with s3://, file:// or hf://"),
+        ("output.uri", "hf://org/model", "starts with s3:// or file://"),
+        ("data.description", "x" * 8193, "at most 8192 characters"),
+        ("data.template.labels", {"a": ""}, "1 to 128 characters"),
+        ("synthesis.targetCount", 0, "at least 1"),
+    ],
+)
+def test_bad_value_says_what_is_accepted(manifest, path, value, accepted):
+    """A reader must be able to mend the field from the message alone."""
+    (place, problem), *others = find_problems(set_field(manifest, path, value)).items()
+    assert not others
+    assert place.startswith(f"spec.{path}")
+    assert accepted in problem.message
+
+
+def test_all_errors_at_once(manifest):
+    """One error per try costs a round trip each; rules must not wait for fields."""
+    set_field(manifest, "training.lora.rnak", 8)
+    set_field(manifest, "training.method", "lora")
+    set_field(manifest, "training.full.sharding", "fullShard")
+    set_field(manifest, "synthesis.targetCount", "many")
+    set_field(manifest, "synthesis.strategy", "inContext")
+    set_field(manifest, "data.task", "generation")
+    del manifest["spec"]["model"]
+    manifest["metadata"]["name"] = "Upper"
+    assert set(find_problems(manifest)) == {
+        "metadata.name",
+        "spec.model",
+        "spec.synthesis.strategy",
+        "spec.synthesis.targetCount",
+        "spec.training.lora.rnak",
+        "spec.training.method",
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "suggestion"),
+    [
+        ("training.lora.rnak", '"rank"'),
+        ("training.learning_rate", '"learningRate"'),
+        ("synthesis.teacher.baseUrl", "spec.synthesis.teacher.openai.baseURL"),
+        ("lora", "spec.training.lora"),
+    ],
+)
+def test_misspelt_field_suggests_the_right_one(manifest, path, suggestion):
+    """Unknown fields are mostly misspelt or misplaced known ones."""
+    problem = find_problems(set_field(manifest, path, 1))[f"spec.{path}"]
+    assert suggestion in problem.suggestion
+    assert "the fields are:" in problem.message
+
+
+def test_misspelt_choice_suggests_the_right_one(manifest):
+    """The same holds for a value from a list."""
+    problem = find_problems(set_field(manifest, "training.method", "qlroa"))["spec.training.method"]
+    assert problem.suggestion == 'did you mean "qlora"?'
+
+
+BROKEN_RULES = {
+    "data.validation.uri": {"data": {"validation": {"mode": "uri"}}},
+    "data.validation.mode": {"data": {"validation": {"uri": "file://v.csv"}}},
+    "data.template.prompt": {"data": {"template": {"prompt": "Classify!"}}},
+    "data.template.labels": {"data": {"template": {"labels": {"a": "x", "b": "x"}}}},
+    "data.rowFormat": {"data": {"rowFormat": "text"}},
+    "synthesis.budget.maxTokens": {"synthesis": {"budget": {"maxTokens": 10}}},
+    "synthesis.teacher.openai": {"synthesis": {"teacher": {"kind": "openai"}}},
+    "synthesis.teacher.kind": {
+        "synthesis": {"teacher": {"openai": {"baseURL": "http://host/v1", "model": "m"}}}
+    },
+    "synthesis.strategy": {"data": {"task": "generation"}, "synthesis": {"strategy": "inContext"}},
+    "training.lora.targetModules": {"training": {"lora": {"targetModules": ["a", "a"]}}},
+    "training.method": {"training": {"method": "qlora", "full": {"sharding": "fullShard"}}},
+    "training.microBatch": {"training": {"globalBatch": 4, "microBatch": 8}},
+    "evaluation.baselines": {"evaluation": {"baselines": ["majority", "majority"]}},
+    "compute.workers.max": {"compute": {"workers": {"min": 1, "max": 2}}},
+}
+
+
+@pytest.mark.parametrize("path", BROKEN_RULES)
+def test_broken_rule_is_reported_alone(manifest, path):
+    """Each cross-field rule is reported at its field, and by the model itself as well."""
+    for block, values in BROKEN_RULES[path].items():
+        manifest["spec"].setdefault(block, {}).update(values)
+    assert list(find_problems(manifest)) == [f"spec.{path}"]
+    with pytest.raises(ValueError, match=r"\w"):
+        FineTuneJobSpec.model_validate(manifest["spec"])
+
+
+@pytest.mark.parametrize(
+    ("task", "values", "path"),
+    [
+        ("text", {"rowFormat": "chat"}, "rowFormat"),
+        ("generation", {"template": {"labels": {"a": "b"}}}, "template.labels"),
+    ],
+)
+def test_rules_of_a_task(manifest, task, values, path):
+    """Settings that a task would ignore are refused."""
+    manifest["spec"]["data"] |= {"task": task, **values}
+    assert list(find_problems(manifest)) == [f"spec.data.{path}"]
+
+
+def test_null_is_a_field_left_out(manifest):
+    """The API server drops nulls before defaulting; the laptop must not differ."""
+    manifest["spec"]["synthesis"] = None
+    manifest["spec"]["training"] = {"lora": None, "seed": None}
+    job = validate_manifest(manifest)
+    assert job.spec.synthesis is None
+    assert job.spec.training.seed == 0
+
+
+def test_status_and_server_metadata_are_passed_over(manifest):
+    """What `kubectl get -o yaml` prints must be a manifest that runs."""
+    manifest["metadata"] |= {"uid": "1", "generation": 3, "labels": {"team": "a"}}
+    manifest["status"] = {"phase": "Unheard", "later": {}}
+    assert validate_manifest(manifest).status is None
+
+
+def test_python_names_are_not_manifest_names(manifest):
+    """The API server would drop `row_format`; accepting it here would make two products."""
+    problems = find_problems(set_field(manifest, "data.row_format", "auto"))
+    assert list(problems) == ["spec.data.row_format"]
+
+
+def test_secrets_are_never_shown(manifest):
+    """Error messages reach logs, CI output and issue trackers."""
+    secret = "sk-abcdefghijklmnop"
+    teacher = {"kind": "openai", "openai": {"apiKey": secret, "model": [secret]}}
+    teacher["openai"] |= {"baseURL": f"https://user:{secret}@host/v1", "apiKeySecretRef": secret}
+    set_field(manifest, "synthesis.teacher", teacher)
+    set_field(manifest, "data.task", secret)
+    with pytest.raises(ManifestError) as caught:
+        validate_manifest(manifest)
+    assert len(caught.value.problems) >= 5
+    assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("a\nb\x1b[31m", '"a\\nb\\u001b[31m"'),
+        ("x" * 100, '"' + "x" * 60 + '…"'),
+        ({"a": 1}, "a block"),
+        ([1, 2], "a list of 2"),
+        (False, "false"),
+        (None, "nothing"),
+        ("https://me:pass@host", '"https://(hidden)@host"'),
+    ],
+)
+def test_shown_value_is_one_short_line(value, shown):
+    """A value with control characters could repaint the terminal it is printed on."""
+    assert show_value("spec.x", value) == shown
+
+
+@pytest.mark.parametrize("document", [None, [], "text", 3, {}, {"kind": "Job"}])
+def test_not_a_job_at_all(document):
+    """Whatever a file holds, the answer is a list of problems."""
+    assert find_problems(document)
+
+
+def test_document_that_holds_itself(manifest):
+    """A YAML alias can make a block its own child; walking it must end."""
+    manifest["spec"]["training"] = manifest["spec"]
+    assert any("too deeply" in problem.message for problem in find_problems(manifest).values())
+
+
+def test_names_that_yaml_reads_as_something_else(manifest):
+    """`yes: Yes` under labels is a boolean key; it must not become the label "True"."""
+    manifest["spec"]["data"]["template"] = {"labels": {True: "Yes"}}
+    assert "quotes" in find_problems(manifest)["spec.data.template.labels"].message
+
+
+def test_error_survives_a_process_boundary(manifest):
+    """Errors cross processes by pickle; a lost argument would hide every problem."""
+    error = ManifestError((Problem("spec.a", "1", "must be 2"),))
+    copied = pickle.loads(pickle.dumps(error))
+    assert copied.problems == error.problems
+    assert copied.exit_code is ExitCode.BAD_MANIFEST
+    assert copied.problems[0].to_dict()["path"] == "spec.a"
+
+
+def list_problems(document: Any) -> tuple[Problem, ...] | None:
+    try:
+        validate_manifest(document)
+    except ManifestError as error:
+        return error.problems
+    return None
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+def list_paths(value: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    if isinstance(value, dict):
+        return [p for k, v in value.items() for p in [(*prefix, k), *list_paths(v, (*prefix, k))]]
+    if isinstance(value, list):
+        pairs = enumerate(value)
+        return [p for i, v in pairs for p in [(*prefix, i), *list_paths(v, (*prefix, i))]]
+    return []
+
+
+FULL = {
+    "apiVersion": "loam.dev/v1alpha1",
+    "kind": "FineTuneJob",
+    "metadata": {"name": "full", "namespace": "default"},
+    "spec": {
+        "model": {"uri": "file://m", "revision": ""},
+        "data": {
+            "seeds": {"uri": "file://s", "fileFormat": "csv"},
+            "task": "classification",
+            "template": {"prompt": "{input}", "labels": {"a": "A"}},
+            "validation": {"mode": "uri", "uri": "s3://b/v"},
+            "domainConstraints": ["be brief"],
+        },
+        "synthesis": {
+            "targetCount": 3,
+            "teacher": {
+                "kind": "openai",
+                "openai": {
+                    "baseURL": "http://h/v1",
+                    "model": "m",
+                    "apiKeySecretRef": {"name": "n", "key": "k"},
+                },
+            },
+            "budget": {"maxRequests": 3, "maxTokens": 1000},
+        },
+        "training": {
+            "lora": {"rank": 4, "targetModules": ["q_proj"]},
+            "full": {"sharding": "none"},
+        },
+        "output": {"uri": "file://o", "merge": False},
+        "compute": {"workers": {"min": 1, "max": 1}},
+    },
+}
+PATHS = list_paths(FULL)
+
+
+@settings(max_examples=100, deadline=None)
+@given(path=st.sampled_from(PATHS), value=JSON_VALUES)
+def test_any_value_anywhere_gives_a_job_or_problems(path, value):
+    """A crash with a traceback is no answer, whatever stands where."""
+    document = copy.deepcopy(FULL)
+    node: Any = document
+    for step in path[:-1]:
+        node = node[step]
+    node[path[-1]] = value
+    problems = list_problems(document)
+    assert problems is None or (problems and all(problem.message for problem in problems))
