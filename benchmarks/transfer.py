@@ -19,9 +19,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the server that the tests share
 
+from tests.tools.s3_server import S3Server, run_s3_server
+
 from loam_runtime.storage.s3 import S3Store
 from loam_runtime.storage.transfer import download_folder, upload_folder
-from tests.tools.s3_server import S3Server, run_s3_server
 
 NUM_ROUNDS = 3
 MEBIBYTE = 1 << 20

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.tools.s3_server import S3Server
 
 # How long one example takes depends on what else the machine does; pytest's timeout guards hangs.
 settings.register_profile("loam", deadline=None)
@@ -20,3 +24,20 @@ def teacher_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log = tmp_path_factory.mktemp("teacher") / "server.log"
     with serve_model(assemble_model(), log) as base_url:
         yield base_url
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A real S3 server (versitygw) for the whole session."""
+    from tests.tools.s3_server import run_s3_server
+
+    with run_s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name of a new bucket of `s3_server`, which the AWS environment points to."""
+    for name, value in s3_server.env.items():
+        monkeypatch.setenv(name, value)
+    return s3_server.create_bucket()

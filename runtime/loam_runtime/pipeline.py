@@ -7,8 +7,10 @@ goes on behind the last stage that was finished, and a finished job is left alon
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -79,7 +81,8 @@ def run_job(job: FineTuneJob, *, base_dir: Path, metrics_port: int = 0) -> RunOu
     if run.is_finished():
         run.ensure_latest()
         return RunOutcome(True, published.summary())
-    work_dir = cache_dir() / "work" / run_key
+    # The same job may be running towards another output.
+    work_dir = cache_dir() / "work" / hashlib.sha256(run.uri.encode()).hexdigest()[:16]
     with _hold_lock(run, job), _monitor_run(job, run, work_dir, metrics_port) as monitor:
         from loam_runtime.steps.context import JobContext
 
@@ -152,7 +155,8 @@ def _monitor_run(
 
 
 def _quiet_libraries() -> None:
-    """Keep libraries' own progress bars off the terminal that shows ours."""
+    """Keep libraries' own progress bars and notices off the terminal that shows ours."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

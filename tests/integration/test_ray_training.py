@@ -12,9 +12,10 @@ from tests.tools.training_tools import fit, make_config, make_rows
 from loam_runtime.errors import InputError
 from loam_runtime.storage.registry import open_store
 from loam_runtime.storage.run_store import RunStore
+from loam_runtime.training.ray_adapter import connect_ray
 from loam_runtime.training.ray_adapter import fit as fit_on_ray
-from loam_runtime.training.ray_worker import RunAddress
 from loam_runtime.training.rows import write_encoded
+from loam_runtime.training.run_address import RunAddress
 
 ROWS, VALIDATION = make_rows(21), make_rows(5, seed=1)
 
@@ -27,11 +28,8 @@ def model_folder(tmp_path_factory):
 @pytest.fixture(scope="module", autouse=True)
 def _ray():
     """One Ray for all tests of this file: it takes seconds to start."""
-    import ray
-
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
+    with connect_ray(num_workers=2):
+        yield
 
 
 @pytest.fixture
@@ -61,7 +59,7 @@ def run_on_ray(model_folder, tmp_path):
 def test_interrupt_and_resume(run_on_ray, model_folder, tmp_path):
     """Ctrl-C makes the worker save its step, though no checkpoint was due; the next call goes on
     from there and ends with the losses of a run without Ray and without interruption."""
-    config = make_config(checkpoint_every_seconds=3600, max_steps=400, eval_every_steps=200)
+    config = make_config(checkpoint_every_seconds=3600, max_steps=600, eval_every_steps=300)
 
     def interrupt(event):
         if event["event"] == "step":

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,25 +22,13 @@ from loam_runtime.errors import BudgetError, InputError, TeacherError
 from loam_runtime.synthesis.stage import SynthesisResult, synthesize
 from loam_runtime.synthesis.teachers import OpenAICompatibleTeacher
 
-WORDS = [
-    "revenue",
-    "margin",
-    "cash",
-    "growth",
-    "income",
-    "guidance",
-    "cost",
-    "segment",
-    "shares",
-    "debt",
-    "outlook",
-    "tax",
-]
+ROOT = Path(__file__).parents[2]
+WORDS = ["revenue", "margin", "cash", "growth", "income", "guidance", "cost", "segment", "debt"]
 
 
 def write_rows(call: Call) -> Reply:
     """A good teacher: as many new rows as the request asks for, thinking aloud and fenced."""
-    rng = random.Random(call.question + str(call.attempt))
+    rng = random.Random(call.question)
     count = int(re.search(r"Write (\d+) new", call.question)[1])
     rows = [
         {
@@ -137,7 +126,7 @@ def write_complaints(call: Call) -> Reply:
         {"input": f"{label} {' '.join(rng.choices(WORDS, k=5))} {rng.randrange(10**6)}"}
         for _ in range(count)
     ]
-    bad = ["invoice number 1 of the week", "A held-out complaint about the weather in May", ""]
+    bad = ["invoice number 1 of the week", "A HELD OUT complaint about the weather in May", ""]
     rows[0] = {"input": bad[call.number % 3]}
     return Reply(text=json.dumps(rows))
 
@@ -211,18 +200,23 @@ def test_in_context_needs_classes(tmp_path: Path) -> None:
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from datasets import Dataset
-from loam_runtime.synthesis.pipeline import SyntheticPipeline
-from loam_runtime.synthesis.teachers import OpenAICompatibleTeacher
+from tests.integration.test_teacher_pipeline import generate_sums
 
-url, folder = sys.argv[1:]
-rows = [{"question": f"sum of {i} and {i}?", "answer": str(2 * i)} for i in range(20)]
-seeds = Dataset.from_list(rows)
-teacher = OpenAICompatibleTeacher("m", url, "k", concurrency=8)
-pipeline = SyntheticPipeline(teacher, journal_dir=Path(folder))
-made = pipeline.generate(seeds, 400)
-print(json.dumps([[row.input, row.target] for row in made]))
+print(json.dumps(generate_sums(sys.argv[1], Path(sys.argv[2]))))
 """
+
+
+def generate_sums(url: str, folder: Path) -> list[list[str]]:
+    """What is killed: 400 rows of a task with inputs and outputs."""
+    from datasets import Dataset
+
+    from loam_runtime.synthesis.pipeline import SyntheticPipeline
+
+    rows = [{"question": f"sum of {i} and {i}?", "answer": str(2 * i)} for i in range(20)]
+    teacher = OpenAICompatibleTeacher("m", url, "k", concurrency=8)
+    pipeline = SyntheticPipeline(teacher, journal_dir=folder)
+    made = pipeline.generate(Dataset.from_list(rows), 400)
+    return [[row.input, row.target] for row in made]
 
 
 def start_program(server: FaultTeacher, folder: Path) -> subprocess.Popen:
@@ -230,6 +224,7 @@ def start_program(server: FaultTeacher, folder: Path) -> subprocess.Popen:
         [sys.executable, "-c", PROGRAM, server.base_url, str(folder)],
         stdout=subprocess.PIPE,
         text=True,
+        cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
@@ -244,7 +239,7 @@ def test_kill_and_start_again(tmp_path: Path) -> None:
     """kill -9 in the middle, the same command again: no answered request is repeated, and the
     rows are those of a run that was never killed."""
     with serve_script(write_rows) as server:
-        undisturbed = finish(start_program(server, tmp_path / "undisturbed"))
+        undisturbed = generate_sums(server.base_url, tmp_path / "undisturbed")
         num_needed = server.num_requests
         first_key = json.dumps(server.bodies[0], sort_keys=True)
     assert len(undisturbed) == 400
@@ -275,8 +270,6 @@ def test_kill_and_start_again(tmp_path: Path) -> None:
 
 def _wait_for_answers(program: subprocess.Popen, folder: Path, count: int) -> None:
     """Until the journal holds that many answers; the kill must come at a known point."""
-    import time
-
     deadline = time.monotonic() + 120
     while True:
         text = "".join(path.read_text() for path in folder.glob("*.jsonl"))

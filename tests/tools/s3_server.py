@@ -63,7 +63,15 @@ def run_s3_server() -> Iterator[S3Server]:
     (folder / "objects").mkdir()
     server = _describe(folder)
     host = server.endpoint.removeprefix("http://")
-    command = [str(binary), "--port", host, "--quiet", "--keep-alive", "posix", str(folder / "objects")]
+    command = [
+        str(binary),
+        "--port",
+        host,
+        "--quiet",
+       
+        "posix",
+        str(folder / "objects"),
+    ]
     env = {
         "ROOT_ACCESS_KEY": server.env["AWS_ACCESS_KEY_ID"],
         "ROOT_SECRET_KEY": server.env["AWS_SECRET_ACCESS_KEY"],

@@ -88,7 +88,7 @@ def load_examples(
     files = find_data_files(paths)
     reading = _Reading()
     file_format = data.seeds.file_format if file_format is None else file_format
-    examples = list(chain.from_iterable(
+    examples = chain.from_iterable(
         _read_examples(path, file_format, data, origin, reading) for path in files
     )
     tables = [to_dataset(rows) for rows in _split_into_chunks(examples)]

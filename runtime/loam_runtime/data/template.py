@@ -68,14 +68,11 @@ def encode_prompt(
     """
     safe_input = _protect(tokenizer, input)
     turns = [Turn(turn.role, _protect(tokenizer, turn.content)) for turn in context]
+    safe_shots = [(_protect(tokenizer, a), _protect(tokenizer, b)) for a, b in shots]
     if contract.use_chat_template:
-        for shot_input, target in shots:
-            shot = contract.render_messages(_protect(tokenizer, shot_input))[-1]["content"]
-            turns.append(Turn("user", shot))
-            turns.append(Turn("assistant", _protect(tokenizer, contract.render_target(target))))
-        text = _render_chat(tokenizer, contract.render_messages(safe_input, turns))
+        examples = _render_shot_turns(contract, safe_shots)
+        text = _render_chat(tokenizer, contract.render_messages(safe_input, [*examples, *turns]))
     else:
-        safe_shots = [(_protect(tokenizer, a), _protect(tokenizer, b)) for a, b in shots]
         text = contract.render_prompt(safe_input, turns, safe_shots)
     return _add_bos(tokenizer, _encode_text(tokenizer, text))
 
@@ -138,13 +135,23 @@ def encode_example(
                 remedy="Raise training.maxSequenceLength, or set training.onTooLong to drop or "
                 "truncate.",
             )
-        room = max_length - len(target_ids)
-        shorter = _shorten_prompt(contract, tokenizer, example, room)
-        if on_too_long == "drop" or shorter is None:
+        if on_too_long == "drop":
             return None
-        prompt_ids = shorter
+        room = max_length - len(target_ids)
+        prompt_ids = _shorten_prompt(contract, tokenizer, example, room)
+        if prompt_ids is None:
+            return None
     # Without BOS, nothing precedes the first token of a plain text: it is given, not learnt.
     return EncodedExample(example.id, (*prompt_ids, *target_ids), max(1, len(prompt_ids)))
+
+
+def _render_shot_turns(contract: PromptContract, shots: Sequence[tuple[str, str]]) -> list[Turn]:
+    """Examples as a chat model expects them: a conversation before the one that counts."""
+    turns: list[Turn] = []
+    for input, target in shots:
+        turns.append(Turn("user", contract.render_messages(input)[-1]["content"]))
+        turns.append(Turn("assistant", contract.render_target(target)))
+    return turns
 
 
 def _shorten_prompt(

@@ -84,7 +84,8 @@ def _build_front_matter(facts: CardFacts) -> str:
         **_build_license(facts.base.license),
         "tags": ["loam", facts.method, facts.task],
     }
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    # ASCII: YAML folds line breaks of its own, such as U+0085, wherever they are not escaped.
+    return yaml.safe_dump(values, sort_keys=False)
 
 
 def _build_license(base_license: str) -> dict[str, str]:

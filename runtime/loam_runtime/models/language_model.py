@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from loam_runtime.models.prefix_cache import Prefilled, PrefixCache, fork_cache, iterate_batches
+from loam_runtime.models.prefix_cache import Prefilled, PrefixCache, iterate_batches
+from loam_runtime.models.roomy_cache import fork_cache
 from loam_runtime.models.sampling import Sampler
 
 if TYPE_CHECKING:

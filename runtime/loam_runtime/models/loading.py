@@ -80,7 +80,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as exc:
         raise InputError(
-            f"The tokenizer in {folder} cannot be loaded: {exc}.",
+            f"The tokenizer in {folder} cannot be loaded: {_say(exc)}.",
             remedy="Save it again with the model's save_pretrained.",
         ) from exc
     if tokenizer.pad_token_id is None:
@@ -114,7 +114,7 @@ def load_base(
         )
     except (OSError, ValueError, KeyError) as exc:
         raise InputError(
-            f"The model in {folder} cannot be loaded: {exc}.",
+            f"The model in {folder} cannot be loaded: {_say(exc)}.",
             remedy="It must be a causal language model that transformers knows without own code.",
         ) from exc
     return _prepare_nf4(model) if quantization else model.eval()
@@ -140,7 +140,7 @@ def load_adapted(
         return PeftModel.from_pretrained(model, adapter, is_trainable=False).eval()
     except (OSError, ValueError, KeyError, RuntimeError) as exc:
         raise InputError(
-            f"The adapter in {adapter} cannot be put on the model in {folder}: {exc}.",
+            f"The adapter in {adapter} cannot be put on the model in {folder}: {_say(exc)}.",
             remedy="Use the base model that the adapter was trained on.",
         ) from exc
 
@@ -162,6 +162,11 @@ def load_published(
     if (published / "adapter_config.json").is_file():
         return load_adapted(folder, published, **load)
     return load_base(published, **load)
+
+
+def _say(exc: Exception) -> str:
+    """What a library says of a failure, to stand before a full stop."""
+    return str(exc).strip().rstrip(".")
 
 
 def _build_nf4_config(dtype: torch.dtype):

@@ -13,17 +13,17 @@ tokens re-reads the last S - s tokens of the shared prefix, and its cached part 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
+
+from loam_runtime.models.roomy_cache import has_plain_attention, make_cache
 
 # What the first tokens of a batch may cost again; a shorter prefix is not worth a cache.
 _SHORTEST_PREFIX = 8
-_PLAIN_LAYERS = {"full_attention", "sliding_attention"}
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Prefilled:
         logits: [batch, vocabulary], of the token that follows each prompt.
     """
 
-    cache: DynamicCache
+    cache: Cache
     mask: torch.Tensor
     lengths: torch.Tensor
     logits: torch.Tensor
@@ -49,21 +49,15 @@ class PrefixCache:
     def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> None:
         self._model = model
         self._device = model.device
-        self._can_share = _has_plain_attention(model)
         self._prefix: Sequence[int] = ()
         self._keys_values: list[tuple[torch.Tensor, torch.Tensor]] = []
         length = _measure_common_prefix(prompts)
-        if len(prompts) > 1 and length >= _SHORTEST_PREFIX and self._can_share:
+        if len(prompts) > 1 and length >= _SHORTEST_PREFIX and has_plain_attention(model):
             self._prefix = list(prompts[0][:length])
             self._keys_values = self._compute_prefix()
 
-    def _make_cache(self) -> DynamicCache:
-        # A cache made without the config keeps all tokens in sliding layers too, which a slid
-        # prefix needs; the attention masks hide what lies outside a window.
-        return DynamicCache() if self._can_share else DynamicCache(config=self._model.config)
-
     def _compute_prefix(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        cache = self._make_cache()
+        cache = make_cache(self._model)
         ids = torch.tensor([self._prefix], device=self._device)
         self._model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
         return [(layer.keys, layer.values) for layer in cache.layers]
@@ -79,7 +73,7 @@ class PrefixCache:
         gap = torch.tensor(gaps, device=self._device)
         columns = torch.arange(longest, device=self._device)
         mask = (columns >= gap[:, None]).long()
-        cache = self._make_cache()
+        cache = make_cache(self._model)
         if num_cached:
             self._fill(cache, gap)
         output = self._model(
@@ -92,7 +86,7 @@ class PrefixCache:
         )
         return Prefilled(output.past_key_values, mask, longest - gap, output.logits[:, -1])
 
-    def _fill(self, cache: DynamicCache, gap: torch.Tensor) -> None:
+    def _fill(self, cache: Cache, gap: torch.Tensor) -> None:
         """Put the prefix into an empty cache, each row slid right by its gap."""
         columns = torch.arange(len(self._prefix), device=self._device)
         source = (columns - gap[:, None]).clamp(min=0)  # padding takes any value: it is masked
@@ -100,19 +94,6 @@ class PrefixCache:
             # [1, heads, prefix, dim] -> [batch, heads, prefix, dim]
             slid = [part[0][:, source].transpose(0, 1) for part in (keys, values)]
             cache.update(*slid, index)
-
-
-def fork_cache(cache: DynamicCache, repeats: int) -> DynamicCache:
-    """A cache that goes on from `cache` without changing it, every row `repeats` times."""
-    if all(type(layer) is DynamicLayer for layer in cache.layers):
-        # Such a layer makes new tensors when it grows: the old ones can be shared until then.
-        fork = copy.copy(cache)
-        fork.layers = [copy.copy(layer) for layer in cache.layers]
-    else:
-        fork = copy.deepcopy(cache)
-    if repeats > 1:
-        fork.batch_repeat_interleave(repeats)
-    return fork
 
 
 def iterate_batches(prompts: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
@@ -130,9 +111,3 @@ def _measure_common_prefix(prompts: Sequence[Sequence[int]]) -> int:
     first, last = list(min(prompts)), list(max(prompts))
     most = min(map(len, prompts)) - 1
     return next((i for i in range(most) if first[i] != last[i]), most)
-
-
-def _has_plain_attention(model: PreTrainedModel) -> bool:
-    """Only plain attention lets a cache slide: recurrent and chunked layers do not."""
-    layer_types = getattr(model.config.get_text_config(), "layer_types", None)
-    return layer_types is None or set(layer_types) <= _PLAIN_LAYERS

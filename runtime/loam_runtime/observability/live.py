@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from loam_runtime.observability.progress import Work, format_duration, format_fields
+from loam_runtime.observability.work import Work, format_duration, format_fields
 
 _MARKS = {
     "pending": ("·", "dim"),

@@ -116,7 +116,7 @@ def draw_intervals(
 def draw_bars(bars: Sequence[Bar], *, chart_id: str, title: str, description: str) -> Markup:
     """Horizontal bars on one common scale that starts at 0."""
     right, height = 76, 8 + _ROW_HEIGHT * len(bars)
-    longest = 100
+    longest = max((bar.value for bar in bars), default=0) or 1
     parts = []
     for index, bar in enumerate(bars):
         y = 4 + _ROW_HEIGHT * index

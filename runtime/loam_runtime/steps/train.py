@@ -14,9 +14,9 @@ from loam_runtime.steps.rows import JobTables, build_job_contract, encode_rows, 
 from loam_runtime.steps.training_events import TrainingEvents
 from loam_runtime.training.config import TrainConfig
 from loam_runtime.training.ray_adapter import fit
-from loam_runtime.training.ray_worker import RunAddress
 from loam_runtime.training.reference import read_reference
 from loam_runtime.training.rows import write_encoded
+from loam_runtime.training.run_address import RunAddress
 
 if TYPE_CHECKING:
     from loam_runtime.data.prompt import PromptContract

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn, TypeVar
 
-import httpx
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HTTPError
 from huggingface_hub.hf_api import RepoFile
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
@@ -158,7 +158,7 @@ class HuggingFaceStore:
         )
         try:
             return retrying(call, **self._repository, **arguments)
-        except (OSError, ValueError, httpx.HTTPError) as exc:
+        except (OSError, ValueError, HTTPError) as exc:
             raise translate_hf_error(exc, self.uri) from exc
 
     def _refuse_write(self) -> NoReturn:

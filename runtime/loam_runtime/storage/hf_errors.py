@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import httpx
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
     HFValidationError,
+    HTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -27,7 +27,7 @@ def is_transient(exc: BaseException) -> bool:
     if isinstance(exc, HfHubHTTPError):
         status = exc.response.status_code
         return status == _TOO_MANY_REQUESTS or status >= _SERVER_ERROR
-    return isinstance(exc, (httpx.TransportError, LocalEntryNotFoundError, ConnectionError))
+    return isinstance(exc, (HTTPError, LocalEntryNotFoundError, ConnectionError))
 
 
 def translate_hf_error(exc: Exception, uri: str) -> LoamError:

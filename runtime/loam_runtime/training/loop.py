@@ -30,7 +30,6 @@ from loam_runtime.training.early_stopping import EarlyStopping
 from loam_runtime.training.engine import Engine
 from loam_runtime.training.methods.registry import select_method
 from loam_runtime.training.objective import SupervisedObjective
-from loam_runtime.training.parallel import defer_reduction
 from loam_runtime.training.probe import fit_micro_batch
 from loam_runtime.training.progress import LoopState, measure_peak_memory
 from loam_runtime.training.reference import select_reference_rows, write_reference
@@ -116,15 +115,9 @@ class Recipe:
         self.num_parameters = sum(tensor.numel() for tensor in objective.parameters())
         self.engine = Engine(objective, self.config, self.distributed)
         self.num_trained = sum(tensor.numel() for tensor in self.engine.parameters.values())
-        if self.distributed.device.type == "cuda":  # a CPU out of memory raises nothing to catch
-            self._probe_memory()
-
-    def _probe_memory(self) -> None:
-        longest = sorted(range(len(self.lengths)), key=lambda row: -self.lengths[row])
-        rows = [self.train_rows[row] for row in longest[: self.micro_batch]]
-        with defer_reduction(self.engine.module, is_last=False):
+        if _ends_with_an_error(self.distributed.device):
             self.micro_batch = fit_micro_batch(
-                self.engine.module, rows, self.engine.compute_loss, self.distributed
+                self.engine, self.train_rows, self.lengths, self.micro_batch, self.distributed
             )
 
     def resume(self) -> None:
@@ -288,18 +281,11 @@ class Recipe:
         peak = -self.distributed.min(-measure_peak_memory(self.distributed.device))[0]
         return TrainResult(
             adapter_dir=str(output_dir),
-            steps=self.state.step,
-            losses=self.state.losses,
-            validation=self.state.validation,
-            best_step=self.state.step if best == -1 else best,
-            stopped_early=self.state.stopped_early,
             micro_batch=self.micro_batch,
             num_trainable_parameters=self.num_trained,
             num_parameters=self.num_parameters,
-            num_tokens=self.state.num_tokens,
-            num_supervised_tokens=self.state.num_supervised_tokens,
-            train_seconds=self.state.train_seconds,
             peak_memory_bytes=int(peak),
+            **self.state.summarize(),
         )
 
     def _fail_diverged(self, what: str, step: int) -> NoReturn:
@@ -316,6 +302,11 @@ class Recipe:
     def _emit(self, event: str, **fields: Any) -> None:
         if self.distributed.is_main:
             self._on_event({"event": event, **fields})
+
+
+def _ends_with_an_error(device: torch.device) -> bool:
+    """Whether running out of memory can be caught: on a CPU the kernel ends the process."""
+    return device.type == "cuda"
 
 
 def _derive_seed(seed: int, step: int, rank: int) -> int:

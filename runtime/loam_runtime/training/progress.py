@@ -51,6 +51,20 @@ class LoopState:
         """A JSON-able dictionary that `from_dict` reads back exactly."""
         return asdict(self)
 
+    def summarize(self) -> dict[str, Any]:
+        """The part of a `TrainResult` that is known here."""
+        best = self.early_stopping.best_step
+        return {
+            "steps": self.step,
+            "losses": self.losses,
+            "validation": self.validation,
+            "best_step": self.step if best == -1 else best,
+            "stopped_early": self.stopped_early,
+            "num_tokens": self.num_tokens,
+            "num_supervised_tokens": self.num_supervised_tokens,
+            "train_seconds": self.train_seconds,
+        }
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> LoopState:
         """The inverse of `to_dict`."""

@@ -18,9 +18,12 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import tenacity
+
 from loam_runtime.errors import LoamError
 from loam_runtime.training.config import TrainConfig
 from loam_runtime.training.result import TrainResult
+from loam_runtime.training.run_address import RunAddress
 
 # Read by Ray when it is imported or when it starts its processes.
 _ENVIRONMENT = {
@@ -45,7 +48,7 @@ def fit(
     train_path: Path,
     validation_path: Path | None,
     *,
-    run: Any,
+    run: RunAddress,
     work_dir: Path,
     output_dir: Path,
     on_event: Callable[[dict[str, Any]], None],
@@ -56,59 +59,75 @@ def fit(
 
     Args:
         train_path: of rows written by `write_encoded`, as all other paths valid on the workers.
-        run: the `ray_worker.RunAddress` of the run, which holds the checkpoints.
+        run: holds the checkpoints; this process must have its lock.
         output_dir: receives what was trained.
 
     Raises:
         LoamError: as `loop.train`; or workers were lost more often than Ray restarts them.
         KeyboardInterrupt: Ctrl-C; the workers were given half a minute to save a checkpoint.
     """
-    os.environ.update({name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()})
-    from loam_runtime.training.ray_worker import WorkerTask
-
-    with _connect(config), tempfile.TemporaryDirectory(prefix="loam-ray-") as ray_dir:
+    with connect_ray(config.num_workers), tempfile.TemporaryDirectory(prefix="loam-ray-") as folder:
         import ray
+
+        from loam_runtime.training.ray_worker import ADAPTER_PREFIX, WorkerTask
 
         node = ray.get_runtime_context().get_node_id()
         task = WorkerTask(
             config, model_folder, train_path, validation_path, run, work_dir, output_dir, node
         )
-        result = _fit_task(task, Path(ray_dir), on_event)
+        result = _fit_task(task, Path(folder), on_event)
         if not any(output_dir.glob("*")):  # rank 0 was on another machine
-            from loam_runtime.training.ray_worker import ADAPTER_PREFIX
-
             run.open().download_folder(ADAPTER_PREFIX, output_dir)
     return result
 
 
 @contextlib.contextmanager
-def _connect(config: TrainConfig) -> Iterator[None]:
+def connect_ray(num_workers: int) -> Iterator[None]:
+    """A Ray to train on: one that is connected already, the one at RAY_ADDRESS, or a new local one.
+
+    What was connected here is disconnected at the end, and a local Ray ends with it.
+    """
+    os.environ.update({name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()})
     import ray
 
     if ray.is_initialized():
         yield
         return
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(**quiet)
-    else:
-        ray.init(
-            # Logical CPUs place workers; there must be enough however few cores there are.
-            num_cpus=max(os.cpu_count() or 1, config.num_workers),
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            **quiet,
-        )
     try:
+        _init_ray(num_workers)
         yield
     finally:
         ray.shutdown()
 
 
+def _shut_down(retry_state: tenacity.RetryCallState) -> None:
+    import ray
+
+    ray.shutdown()
+
+
+# Ray gives its own processes 30 s to start, too little for a machine that is busy.
+@tenacity.retry(stop=tenacity.stop_after_attempt(3), before_sleep=_shut_down, reraise=True)
+def _init_ray(num_workers: int) -> None:
+    import ray
+
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**quiet)
+        return
+    ray.init(
+        # Logical CPUs place workers; there must be enough however few cores there are.
+        num_cpus=max(os.cpu_count() or 1, num_workers),
+        include_dashboard=False,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        **quiet,
+    )
+
+
 def _fit_task(task: Any, ray_dir: Path, on_event: Callable[[dict[str, Any]], None]) -> TrainResult:
     import ray
 
-    from loam_runtime.training.ray_worker import Mailbox
+    from loam_runtime.training.ray_mailbox import Mailbox
 
     mailbox = Mailbox.remote()
     trainer = _build_trainer(task, mailbox, ray_dir)
@@ -180,7 +199,7 @@ def _relay(
 
 
 def _stop(mailbox: Any, future: Future) -> None:
-    """Give the workers time to save a checkpoint; what they do not save by then is trained again."""
+    """Give the workers time to save a checkpoint; what is not saved is trained again."""
     import ray
 
     with contextlib.suppress(ray.exceptions.RayError):

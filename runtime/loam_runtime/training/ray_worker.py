@@ -13,41 +13,15 @@ import ray.train.torch
 import torch
 
 from loam_runtime.errors import DivergenceError, LoamError, OutOfMemoryError
-from loam_runtime.storage.registry import open_store
-from loam_runtime.storage.run_store import RunStore
 from loam_runtime.training.checkpoint import CheckpointStore
 from loam_runtime.training.config import TrainConfig
 from loam_runtime.training.distributed import Distributed, join_group
 from loam_runtime.training.loop import train
 from loam_runtime.training.rows import read_encoded
+from loam_runtime.training.run_address import RunAddress
 
 ADAPTER_PREFIX = "training/adapter"
 _STOP_CHECK_SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class RunAddress:
-    """A run's folder, as another process can open it for writing.
-
-    Attributes:
-        output_uri: of the store.
-        run_key: of the run.
-        token: `RunStore.token` of the process that holds the run's lock.
-    """
-
-    output_uri: str
-    run_key: str
-    token: int
-
-    def open(self) -> RunStore:
-        """Attach to the run.
-
-        Raises:
-            FencedError: the lock has passed on.
-        """
-        run = RunStore(open_store(self.output_uri), self.run_key)
-        run.attach(self.token)
-        return run
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,40 +36,6 @@ class WorkerTask:
     work_dir: Path
     output_dir: Path
     driver_node: str
-
-
-@ray.remote(num_cpus=0)
-class Mailbox:
-    """Between the driver and the workers; outlives workers that die.
-
-    Attributes:
-        failure: the first error that is not Ray's to heal. Ray restarts every worker after any
-            exception; the restarted ones find the error here and return.
-    """
-
-    def __init__(self) -> None:
-        self.failure: BaseException | None = None
-        self._events: list[dict[str, Any]] = []
-        self._is_stop_requested = False
-
-    def post(self, event: dict[str, Any]) -> None:
-        self._events.append(event)
-
-    def take(self) -> list[dict[str, Any]]:
-        events, self._events = self._events, []
-        return events
-
-    def fail(self, failure: BaseException) -> None:
-        self.failure = self.failure or failure
-
-    def get_failure(self) -> BaseException | None:
-        return self.failure
-
-    def request_stop(self) -> None:
-        self._is_stop_requested = True
-
-    def is_stop_requested(self) -> bool:
-        return self._is_stop_requested
 
 
 class _Line:

@@ -96,6 +96,7 @@ def test_all_errors_at_once(manifest):
         ("training.learning_rate", '"learningRate"'),
         ("synthesis.teacher.baseUrl", "spec.synthesis.teacher.openai.baseURL"),
         ("lora", "spec.training.lora"),
+        ("learning_rate", "spec.training.learningRate"),
     ],
 )
 def test_misspelt_field_suggests_the_right_one(manifest, path, suggestion):

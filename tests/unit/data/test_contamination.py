@@ -64,8 +64,9 @@ def test_reason_names_the_test_row():
 def test_word_runs_count_in_long_texts_only():
     """Short texts of one domain share phrases by nature; the characters judge them."""
     shared = " ".join(f"word{number}" for number in range(13))
-    index = ContaminationIndex([shared + " and a good deal more of other things at the end"])
-    assert index.find("quite another beginning that goes on for a while " + shared) is None
+    index = ContaminationIndex([shared + " x" * 38])
+    assert index.find(" ".join(f"other{number}" for number in range(37)) + " " + shared) is None
+    assert index.find(" ".join(f"other{number}" for number in range(38)) + " " + shared)
 
 
 def test_an_empty_index_finds_nothing():

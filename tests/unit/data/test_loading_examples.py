@@ -71,7 +71,7 @@ def test_bad_rows_fail_with_file_row_and_reason(build_data, tmp_path: Path):
     """The first ten are shown and all are counted: a user mends a file in one go."""
     path = tmp_path / "seeds.jsonl"
     good = '{"text": "a", "label": "x"}\n'
-    path.write_text(good + '{"text": ""}\n' * 3 + good + "{\n" * 20)
+    path.write_text(good + '{"text": "b"}\n' * 3 + good + "{\n" * 20)
     with pytest.raises(InputError) as caught:
         load_examples([path], build_data())
     message = str(caught.value)
@@ -161,7 +161,7 @@ def test_files_of_all_formats_hold_the_same_rows(build_data, tmp_path: Path, wri
 
 def test_columns_are_those_of_most_rows(build_data, write_jsonl):
     """One odd row at the top of a file must not decide how the others are read."""
-    rows = [{"sentence": "May", "input": "x"}, *({"text": str(n), "label": "x"} for n in range(19))]
+    rows = [{"input": "May"}, *({"sentence": str(n), "label": "x"} for n in range(19))]
     loaded = load_examples([write_jsonl(rows)], build_data(onBadRow="skip"))
     assert len(loaded.dataset) == 19
     assert loaded.bad_rows[0].row == 1
@@ -189,5 +189,4 @@ def test_memory_holds_the_table_and_not_the_rows(build_data, tmp_path: Path):
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(loaded.dataset) == num_rows
-    print(peak_bytes)
-    assert peak_bytes < 0
+    assert peak_bytes < 750 * num_rows  # all rows at once, as objects, take 920 a row

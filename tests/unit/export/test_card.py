@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -86,6 +86,7 @@ def test_user_text_cannot_add_markup(text):
 
 
 @given(st.text(st.characters(codec="utf-8")))
+@example("\x85")
 def test_front_matter_survives_any_name(text):
     """A model URI with a colon, a quote or a newline must not break or extend the YAML."""
     base = BaseModel(f"file:///{text}", "", "", "fp32", text)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.tools.tiny_models import build_tiny_model
 
 from loam_runtime.models.language_model import LanguageModel
 from loam_runtime.models.loading import load_base, load_tokenizer
-from tests.tools.tiny_models import build_tiny_model
 
 
 @pytest.fixture(scope="session", params=["gemma3", "llama"])

@@ -29,7 +29,7 @@ def test_a_whole_folder_is_taken_as_it_is(folder: Path) -> None:
 
 
 def test_a_missing_path_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no model at .*absent"):
+    with pytest.raises(InputError, match=r"no model at .*absent"):
         prepare_model_folder(tmp_path / "absent")
 
 

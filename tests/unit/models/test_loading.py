@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from tests.tools.tiny_models import build_tiny_model
 
 from loam_runtime.errors import InputError
 from loam_runtime.models.language_model import LanguageModel
@@ -18,7 +20,6 @@ from loam_runtime.models.loading import (
     resolve_device,
     resolve_precision,
 )
-from tests.tools.tiny_models import build_tiny_model
 
 IDS = torch.tensor([[2, 40, 50, 60, 70, 80, 90, 1]])
 
@@ -39,7 +40,7 @@ def train_steps(model: torch.nn.Module, count: int) -> list[float]:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(float(loss))
+        losses.append(loss.item())
     return losses
 
 
@@ -129,21 +130,22 @@ def test_a_whole_model_is_loaded_in_place_of_an_adapter(tiny_folder: Path, tmp_p
     assert torch.equal(served, compute_logits(load_base(other, **options)))
 
 
-def test_an_adapter_of_another_model_is_refused(tmp_path: Path, tiny_folder: Path) -> None:
-    """Shapes that do not fit end in a message that names both."""
-    llama = build_tiny_model(tmp_path / "llama", kind="llama")
-    config = LoraConfig(r=4, target_modules=["lm_head"])
-    model = get_peft_model(load_base(llama, device="cpu", dtype=torch.float32), config)
-    model.save_pretrained(tmp_path / "adapter")
+def test_an_adapter_of_another_model_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    """An adapter whose modules the base lacks ends in a message that names both."""
+    model = add_adapter(load_base(tiny_folder, device="cpu", dtype=torch.float32))
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    config["target_modules"] = ["no_such_projection"]
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="cannot be put on the model"):
-        load_adapted(tmp_path, tmp_path / "adapter", device="cpu", dtype=torch.float32)
+        load_adapted(tiny_folder, tmp_path, device="cpu", dtype=torch.float32)
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "no-such-model"}')
     with pytest.raises(InputError, match="cannot be loaded"):
         load_base(tmp_path, device="cpu", dtype=torch.float32)
-    with pytest.raises(InputError, match="tokenizer in .* cannot be loaded"):
+    with pytest.raises(InputError, match=r"tokenizer in .* cannot be loaded"):
         load_tokenizer(tmp_path)
 
 

@@ -8,11 +8,9 @@ import pytest
 from loam_runtime.observability.live import LiveProgress
 from loam_runtime.observability.progress import (
     PlainProgress,
-    RateEstimator,
-    Work,
-    format_duration,
     open_progress,
 )
+from loam_runtime.observability.work import RateEstimator, Work, format_duration
 
 STAGES = ("split", "train")
 

@@ -98,6 +98,8 @@ def test_bars_are_proportional_and_labelled(rows):
     lengths = [float(node.get("width")) for node in root.iter("rect")]
     assert len(lengths) == len(bars)
     longest = max((bar.value for bar in bars), default=0)
+    if longest:
+        assert WIDTH / 3 < max(lengths) < WIDTH * 2 / 3
     for bar, length in zip(bars, lengths, strict=True):
         if longest and bar.value / longest > 0.05:
             assert length / max(lengths) == pytest.approx(bar.value / longest, abs=0.01)

@@ -142,7 +142,7 @@ class ConsistencyFilter:
         """[num_labels]: the same for a seed that is one of the shots, without itself."""
         calibrated = []
         for order in self._orders:
-            shots = [shot for shot in order if shot.id != seed.id]
+            shots = [shot for shot in order ]
             raw = self._score_raw((seed.input, *CONTENT_FREE), shots)
             calibrated.append(_log_softmax(raw[:1])[0] - _compute_prior(raw[1:]))
         return np.mean(calibrated, axis=0)

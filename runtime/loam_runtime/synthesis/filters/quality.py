@@ -15,9 +15,9 @@ from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
+from scipy.stats import rankdata
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
 from loam_runtime.data.examples import Example
@@ -123,7 +123,7 @@ class QualityFilter:
         self._model = _fit_classifier(features, is_good)
         self._platt = _fit_platt(margins, is_good)
         low = _bound_auc(margins, is_good, groups)
-        return QualityFit(len(seeds), float(roc_auc_score(is_good, margins)), low)
+        return QualityFit(len(seeds), _compute_auc(margins, is_good), low)
 
 
 class _Featurizer:
@@ -207,6 +207,13 @@ def _fit_platt(margins: np.ndarray, is_good: np.ndarray) -> LogisticRegression:
     return platt.fit(margins[:, None], is_good, sample_weight=weights * len(is_good))
 
 
+def _compute_auc(margins: np.ndarray, is_good: np.ndarray) -> float:
+    """Area under the ROC curve, by ranks (the bootstrap asks for it hundreds of times)."""
+    num_good, num_bad = is_good.sum(), (1 - is_good).sum()
+    rank_sum = rankdata(margins)[is_good == 1].sum()
+    return float((rank_sum - num_good * (num_good + 1) / 2) / (num_good * num_bad))
+
+
 def _bound_auc(margins: np.ndarray, is_good: np.ndarray, groups: np.ndarray) -> float:
     """Lower end of the 95 % interval of the AUC, resampling seeds with all made of them."""
     rng = np.random.default_rng(0)
@@ -215,5 +222,5 @@ def _bound_auc(margins: np.ndarray, is_good: np.ndarray, groups: np.ndarray) -> 
     for _ in range(NUM_RESAMPLES):
         drawn = rng.integers(0, len(members), len(members))
         places = np.concatenate([members[place] for place in drawn])
-        values.append(roc_auc_score(is_good[places], margins[places]))
+        values.append(_compute_auc(margins[places], is_good[places]))
     return float(np.quantile(values, 0.025))

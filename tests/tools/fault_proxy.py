@@ -1,0 +1,144 @@
+"""A TCP proxy before an HTTP server that does what networks do: drops, refuses, corrupts, heals.
+
+It relays each connection to the real server, after its `Fault` had its way. A fault counts
+what it does and stops after `times`, so that "fails N times, then heals" needs no clock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+CHUNK_BYTES = 1 << 16
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+@dataclass
+class Fault:
+    """What goes wrong.
+
+    Attributes:
+        kind: "busy" answers 503; "drop_request" closes once `after_bytes` of a request passed;
+            "drop_answer" lets the request through and closes in place of an answer;
+            "cut_answer" closes once `after_bytes` of an answer passed; "flip_answer" flips a
+            bit of the answer's last byte.
+        times: how many connections it hits before all is well; -1 for ever.
+        method: only requests of this HTTP method are hit.
+        num_hits: how many it has hit.
+    """
+
+    kind: Literal["busy", "drop_request", "drop_answer", "cut_answer", "flip_answer"]
+    times: int
+    method: str
+    after_bytes: int = 0
+    num_hits: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def take(self, head: bytes) -> bool:
+        """Whether this connection is hit."""
+        with self._lock:
+            hit = head.startswith(self.method.encode()) and self.num_hits != self.times
+            self.num_hits += hit
+            return hit
+
+
+class FaultProxy:
+    """Listens on a free port of this machine and relays to `upstream` ("http://host:port")."""
+
+    def __init__(self, upstream: str) -> None:
+        host, port = upstream.removeprefix("http://").split(":")
+        self._upstream = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.fault: Fault | None = None
+
+    def serve(self) -> None:
+        """Relay until the listener is closed."""
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._relay, args=(client,), daemon=True).start()
+
+    def close(self) -> None:
+        # shutdown wakes the thread that waits in accept.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _relay(self, client: socket.socket) -> None:
+        # One request a connection: the S3 server closes after each answer, as does every fault.
+        with client, contextlib.suppress(OSError):
+            head = client.recv(CHUNK_BYTES)
+            fault = self.fault if self.fault and self.fault.take(head) else None
+            if fault and fault.kind == "busy":
+                _answer_busy(client, head)
+                return
+            with socket.create_connection(self._upstream) as server:
+                server.sendall(head)
+                upload = threading.Thread(target=_pump_request, args=(client, server, fault))
+                upload.start()
+                _pump_answer(server, client, fault)
+                _shut(client)
+                _shut(server)
+                upload.join()
+
+
+@contextlib.contextmanager
+def run_fault_proxy(upstream: str) -> Iterator[FaultProxy]:
+    """A proxy that relays until the block ends."""
+    proxy = FaultProxy(upstream)
+    thread = threading.Thread(target=proxy.serve, daemon=True)
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        proxy.close()
+        thread.join()
+
+
+def _answer_busy(client: socket.socket, head: bytes) -> None:
+    """Answer 503 after the whole request: a client that still sends would see a reset instead."""
+    header, _, body = head.partition(b"\r\n\r\n")
+    fields = dict(line.split(b": ", 1) for line in header.lower().split(b"\r\n")[1:])
+    missing = int(fields.get(b"content-length", b"0")) - len(body)
+    if b"expect" in fields:
+        missing = 0
+    while missing > 0 and (chunk := client.recv(CHUNK_BYTES)):
+        missing -= len(chunk)
+    client.sendall(BUSY)
+
+
+def _pump_request(client: socket.socket, server: socket.socket, fault: Fault | None) -> None:
+    num_bytes = 0
+    with contextlib.suppress(OSError):
+        while chunk := client.recv(CHUNK_BYTES):
+            num_bytes += len(chunk)
+            if fault and fault.kind == "drop_request" and num_bytes > fault.after_bytes:
+                _shut(client)
+                _shut(server)
+                return
+            server.sendall(chunk)
+
+
+def _pump_answer(server: socket.socket, client: socket.socket, fault: Fault | None) -> None:
+    num_bytes = 0
+    held = b""  # the latest chunk: whether it is the last one is known only with the next
+    while chunk := server.recv(CHUNK_BYTES):
+        if fault and fault.kind == "drop_answer":
+            return
+        client.sendall(held)
+        held = chunk
+        num_bytes += len(chunk)
+        if fault and fault.kind == "cut_answer" and num_bytes > fault.after_bytes:
+            return
+    if fault and fault.kind == "flip_answer":
+        held = held[:-1] + bytes([held[-1] ^ 1])
+    client.sendall(held)
+
+
+def _shut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,96 @@
+"""A whole job small enough to run in seconds: tiny model, made-up rows, a scripted teacher."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.tools.tiny_models import build_tiny_model
+
+SUBJECTS = ("parcel", "invoice", "login", "jacket", "refund", "charger", "account", "tent")
+MOODS = {"praise": ("love", "great", "thanks"), "complaint": ("broken", "late", "angry")}
+
+
+def write_rows(path: Path, num_per_label: int, seed: int) -> None:
+    """Labelled rows, no two alike for different seeds."""
+    rng = random.Random(seed)
+    rows = [
+        {
+            "text": f"{rng.choice(words)} {rng.choice(SUBJECTS)} {seed}-{index} {rng.choice(words)}",
+            "label": label,
+        }
+        for label, words in MOODS.items()
+        for index in range(num_per_label)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_job(folder: Path, *, name: str = "tiny", **changes: Any) -> Path:
+    """Write model, rows and manifest into `folder`; returns the manifest's path.
+
+    Args:
+        changes: blocks of the spec that replace the default ones, e.g. training={...}.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    build_tiny_model(folder / "model")
+    write_rows(folder / "seeds.jsonl", 12, seed=1)
+    write_rows(folder / "test.jsonl", 30, seed=2)
+    spec = {
+        "model": {"uri": "file://./model"},
+        "data": {
+            "task": "classification",
+            "seeds": {"uri": "file://./seeds.jsonl"},
+            "test": {"uri": "file://./test.jsonl"},
+        },
+        "training": {
+            "method": "lora",
+            "learningRate": 0.01,
+            "epochs": 6,
+            "globalBatch": 8,
+            "checkpoint": {"everySeconds": 0},
+        },
+        "evaluation": {"inContextShots": 1, "maxNewTokens": 4},
+        "output": {"uri": "file://./output"},
+        **changes,
+    }
+    manifest = folder / "job.yaml"
+    document = {
+        "apiVersion": "loam.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+    manifest.write_text(yaml.safe_dump(document))
+    return manifest
+
+
+def start_loam(*arguments: str, cache: Path, **environment: str) -> subprocess.Popen[str]:
+    """A `loam` process of its own, its output on pipes, in its own process group."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "from loam_runtime.cli import main; main()", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "LOAM_CACHE": str(cache), **environment},
+        start_new_session=True,
+    )
+
+
+def run_loam(*arguments: str, cache: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `loam` to its end."""
+    with start_loam(*arguments, cache=cache, **environment) as process:
+        output, errors = process.communicate(timeout=240)
+    return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+
+
+def find_run(folder: Path) -> Path:
+    """The folder of the one run under `folder`/output."""
+    (run,) = (folder / "output" / "runs").iterdir()
+    return run

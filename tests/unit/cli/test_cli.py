@@ -1,0 +1,130 @@
+"""The command line: its words, its exit codes, its start-up time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loam_runtime import cli
+
+MANIFEST = """
+apiVersion: loam.dev/v1alpha1
+kind: FineTuneJob
+metadata: {name: tiny}
+spec:
+  model: {uri: file://./model}
+  data:
+    task: classification
+    seeds: {uri: file://./seeds.jsonl}
+  output: {uri: file://./output}
+"""
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    path = tmp_path / "job.yaml"
+    path.write_text(MANIFEST)
+    return path
+
+
+def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["loam", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return int(stopped.value.code or 0)
+
+
+def test_valid_manifest(monkeypatch, capsys, manifest) -> None:
+    """A correct manifest is called valid, else users would hunt errors that are not there."""
+    assert run_cli(monkeypatch, "validate", str(manifest)) == 0
+    assert "valid" in capsys.readouterr().out
+
+
+def test_all_errors_of_all_files_at_once(monkeypatch, capsys, manifest, tmp_path) -> None:
+    """Every error is named with its field, value and way out, or fixing takes many rounds."""
+    other = tmp_path / "other.yaml"
+    other.write_text(
+        MANIFEST.replace("task: classification", "tsk: classification").replace(
+            "metadata: {name: tiny}", "metadata: {name: Bad_Name}"
+        )
+    )
+    assert run_cli(monkeypatch, "validate", "--json", str(manifest), str(other)) == 2
+    answer = json.loads(capsys.readouterr().out)
+    assert not answer["valid"]
+    (problems,) = answer["problems"].values()
+    by_path = {problem["path"]: problem for problem in problems}
+    assert set(by_path) == {"metadata.name", "spec.data.task", "spec.data.tsk"}
+    assert "task" in by_path["spec.data.tsk"]["suggestion"]
+    assert "Bad_Name" in by_path["metadata.name"]["value"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "not valid YAML"),
+        ("", "0 documents"),
+        ("a: 1\n---\nb: 2", "2 documents"),
+        ("spec: {}\nspec: {}", "given twice"),
+        ("- 1", "expected"),
+    ],
+)
+def test_files_that_are_no_manifest(monkeypatch, capsys, tmp_path, content, words) -> None:
+    """A file that is no manifest is exit 2 and says why; a key given twice is not overwritten."""
+    path = tmp_path / "job.yaml"
+    path.write_text(content)
+    assert run_cli(monkeypatch, "run", str(path)) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert "What to do" in error
+
+
+def test_missing_file(monkeypatch, capsys, tmp_path) -> None:
+    """A wrong path is exit 2, not a traceback."""
+    assert run_cli(monkeypatch, "run", str(tmp_path / "nowhere.yaml")) == 2
+    assert "nowhere.yaml" in capsys.readouterr().err
+
+
+def test_missing_seeds(monkeypatch, capsys, manifest, tmp_path) -> None:
+    """Inputs are looked for before anything runs; a missing one is exit 10 and named."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    assert run_cli(monkeypatch, "run", str(manifest)) == 10
+    assert "seeds.jsonl" in capsys.readouterr().err
+
+
+def test_report_before_any_run(monkeypatch, capsys, manifest) -> None:
+    """Asking for a result that does not exist says what to run."""
+    assert run_cli(monkeypatch, "report", str(manifest)) == 10
+    assert "loam run" in capsys.readouterr().err
+
+
+def test_schema_is_json_schema(monkeypatch, capsys) -> None:
+    """Editors are given a schema that accepts a manifest and refuses unknown fields."""
+    assert run_cli(monkeypatch, "schema") == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert "spec" in schema["properties"]
+    assert schema["properties"]["spec"]["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("command", [["--help"], ["validate"], ["plan"]])
+def test_heavy_imports_stay_out(command, manifest, tmp_path) -> None:
+    """Help, validation and plans answer at once: none of them may load torch, Ray or datasets."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "seeds.jsonl").write_text('{"text": "a", "label": "x"}\n')
+    arguments = command if command == ["--help"] else [*command, str(manifest)]
+    code = (
+        "import sys; sys.argv = ['loam', *sys.argv[1:]]\n"
+        "from loam_runtime.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'ray', 'datasets', 'boto3', 'openai', 'sklearn'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120
+    )
+    assert "HEAVY []" in done.stdout

@@ -1,0 +1,62 @@
+"""The base model as its own teacher, with a tiny model of random weights."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import torch
+from tests.tools.tiny_models import build_tiny_model
+
+from loam_runtime.models.language_model import LanguageModel
+from loam_runtime.models.loading import load_base, load_tokenizer
+from loam_runtime.synthesis.budget import BudgetLedger
+from loam_runtime.synthesis.client import TeacherClient
+from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
+from loam_runtime.synthesis.journal import Journal
+from loam_runtime.synthesis.teachers import SelfTeacher
+
+
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    folder = build_tiny_model(tmp_path_factory.mktemp("model"), kind="llama")
+    model = load_base(folder, device="cpu", dtype=torch.float32)
+    return LanguageModel(model, load_tokenizer(folder))
+
+
+def make_requests(count: int) -> list[TeacherRequest]:
+    return [
+        TeacherRequest((("user", f"Examples:\n- number {i % 3}\n-"),), max_tokens=6, draw=i)
+        for i in range(count)
+    ]
+
+
+def ask(model: LanguageModel, folder: Path, count: int) -> list[TeacherAnswer]:
+    async def work() -> list[TeacherAnswer]:
+        teacher = SelfTeacher(model, "digest", batch_size=4)
+        async with Journal(folder, "run") as journal:
+            return await TeacherClient(teacher, journal, BudgetLedger()).ask_many(
+                make_requests(count)
+            )
+
+    return asyncio.run(work())
+
+
+def test_draws_of_one_prompt_differ(language_model: LanguageModel, tmp_path: Path) -> None:
+    """Each draw is sampled by itself, with its tokens counted."""
+    answers = ask(language_model, tmp_path, 9)
+    assert len({answer.text for answer in answers[0::3]}) > 1
+    assert all(answer.prompt_tokens > 3 for answer in answers)
+    assert all(0 < answer.completion_tokens <= 6 for answer in answers)
+
+
+def test_killed_run_goes_on_as_it_would_have(language_model: LanguageModel, tmp_path: Path) -> None:
+    """Batches are cut from the whole list, so that what a restart generates is what the killed
+    start would have generated: the journal's first batch changes nothing behind it."""
+    whole = ask(language_model, tmp_path / "whole", 10)
+    lines = (tmp_path / "whole" / "run.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "killed").mkdir()
+    first_batch = [line for line in lines if b'"answer"' in line][:4]
+    (tmp_path / "killed" / "run.jsonl").write_bytes(b"".join(first_batch))
+    assert ask(language_model, tmp_path / "killed", 10) == whole
