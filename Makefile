@@ -36,6 +36,7 @@ test: setup $(MODEL) test-tools
 
 .PHONY: test-tools
 test-tools: setup
+	bash tools/browser.sh
 	$(PYTHON) tests/tools/build_tools.py
 
 test-gpu: setup

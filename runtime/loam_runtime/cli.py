@@ -1,4 +1,4 @@
-"""`loam`: run, validate, plan, report, predict, schema. Nothing heavy is imported before it is needed."""
+"""`loam`: run, validate, plan, report, predict, schema. What is heavy is imported when needed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from loam_api.exits import ExitCode
 
+from loam_api.exits import ExitCode
 from loam_runtime.errors import LoamError
 
 if TYPE_CHECKING:

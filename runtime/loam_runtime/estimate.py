@@ -98,7 +98,9 @@ def _estimate_split(spec: FineTuneJobSpec, seeds: list[Example]) -> tuple[int, i
         )
     per_class = Counter(row.target if spec.data.task == "classification" else "" for row in seeds)
     is_large = min(per_class.values(), default=0) >= MIN_ROWS_PER_CLASS_FOR_VALIDATION
-    held_out = round(num_rows * VALIDATION_FRACTION) if validation.mode == "auto" and is_large else 0
+    held_out = (
+        round(num_rows * VALIDATION_FRACTION) if validation.mode == "auto" and is_large else 0
+    )
     return num_rows - held_out, held_out
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from loam_api.exits import ExitCode
 
+from loam_api.exits import ExitCode
 from loam_runtime.errors import LoamError
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from loam_runtime.observability.metrics import Metrics
 from loam_runtime.observability.progress import open_progress
 from loam_runtime.observability.run_monitor import RunMonitor
 from loam_runtime.results import LatestRun
-from loam_runtime.sources import Sources, fetch_sources
+from loam_runtime.sources import fetch_sources
 from loam_runtime.stages import StageRunner
 from loam_runtime.storage.cache import cache_dir
 from loam_runtime.storage.registry import open_store, resolve_uri
@@ -106,9 +106,7 @@ def run_stages(context: Any, monitor: RunMonitor) -> None:
     planned = stages.run("plan", partial(plan.plan_training, context, *folders))
     before = stages.run("baselines", partial(evaluate.measure_baselines, context, rows.folder))
     context.release_base_model()
-    trained = stages.run(
-        "train", partial(train.train_adapter, context, *folders, planned.result)
-    )
+    trained = stages.run("train", partial(train.train_adapter, context, *folders, planned.result))
     after = stages.run(
         "evaluate",
         partial(evaluate.measure_adapter, context, rows.folder, before, trained),

@@ -14,7 +14,6 @@ from loam_runtime.storage.registry import open_store, resolve_uri
 
 if TYPE_CHECKING:
     from loam_api.finetunejob import FineTuneJob
-
     from loam_runtime.storage.base import ObjectStore
 
 

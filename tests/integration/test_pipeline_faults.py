@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from loam_runtime import cli
 from tests.tools.fault_teacher import Reply, serve_script
 from tests.tools.tiny_job import write_job
+
+from loam_runtime import cli
 
 
 def run_job(monkeypatch: pytest.MonkeyPatch, capsys, manifest: Path, code: int) -> str:
@@ -37,7 +37,10 @@ GOOD_ROW = b'{"text": "a fine tent", "label": "praise"}'
     ("lines", "words"),
     [
         ([], ["seeds.jsonl", "no usable row"]),
-        ([GOOD_ROW, b'{"text": "another", "label": "praise"}'], ["praise", "nothing to tell apart"]),
+        (
+            [GOOD_ROW, b'{"text": "another", "label": "praise"}'],
+            ["praise", "nothing to tell apart"],
+        ),
         ([GOOD_ROW, b'{"text": "caf\xe9", "label": "complaint"}'], ["seeds.jsonl", "2", "UTF-8"]),
         ([GOOD_ROW, b'{"text": "", "label": "complaint"}'], ["seeds.jsonl", "2", "empty"]),
         (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
@@ -11,20 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.tools.fault_teacher import FaultTeacher, serve_script
+from tests.tools.tiny_job import find_run, run_loam, start_loam, write_examples, write_job
 
 from loam_runtime.data.tables import read_table
 from loam_runtime.export.manifest import verify_manifest
-from tests.tools.fault_teacher import Call, FaultTeacher, Reply, serve_script
-from tests.tools.tiny_job import find_run, run_loam, start_loam, write_job
 
 DEADLINE_SECONDS = 180
-
-
-def write_examples(call: Call) -> Reply:
-    """A teacher that answers each question in its own way, and always the same."""
-    digest = hashlib.sha256(call.question.encode()).hexdigest()
-    rows = [{"input": f"{digest[i * 6 : i * 6 + 6]} parcel number {i}"} for i in range(5)]
-    return Reply(json.dumps(rows))
 
 
 def write_synthetic_job(folder: Path, teacher: FaultTeacher) -> Path:

@@ -17,6 +17,9 @@ from loam_runtime.training.ray_adapter import fit as fit_on_ray
 from loam_runtime.training.rows import write_encoded
 from loam_runtime.training.run_address import RunAddress
 
+# Each attempt starts processes that import torch: minutes where other work shares the cores.
+pytestmark = pytest.mark.timeout(900)
+
 ROWS, VALIDATION = make_rows(21), make_rows(5, seed=1)
 
 
@@ -59,7 +62,7 @@ def run_on_ray(model_folder, tmp_path):
 def test_interrupt_and_resume(run_on_ray, model_folder, tmp_path):
     """Ctrl-C makes the worker save its step, though no checkpoint was due; the next call goes on
     from there and ends with the losses of a run without Ray and without interruption."""
-    config = make_config(checkpoint_every_seconds=3600, max_steps=600, eval_every_steps=300)
+    config = make_config(checkpoint_every_seconds=3600, max_steps=200, eval_every_steps=100)
 
     def interrupt(event):
         if event["event"] == "step":

@@ -24,7 +24,7 @@ _FLAGS = (
     "--hide-scrollbars",
 )
 _DARK = "--blink-settings=preferredColorScheme=0"
-_TIMEOUT_SECONDS = 60
+_TIMEOUT_SECONDS = 120
 
 
 def find_browser() -> str:

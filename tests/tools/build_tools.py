@@ -21,8 +21,8 @@ from loam_runtime.storage.cache import cache_dir
 TOOLS = {"versitygw": "github.com/versity/versitygw/cmd/versitygw"}
 BUILD_TIMEOUT_SECONDS = 900
 GO_HINT = (
-    "The tests run against a real S3 server that is built from source, and `go` is not on the "
-    "PATH. Install Go (https is not needed afterwards: builds are cached) and try again."
+    "The tests run against a real S3 server, which is built from source once, and there is no "
+    "`go` on the PATH. Install Go 1.25 or later and try again."
 )
 
 

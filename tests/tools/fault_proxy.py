@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 CHUNK_BYTES = 1 << 16
+CONTINUE = b"HTTP/1.1 100 "
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -127,12 +128,16 @@ def _pump_answer(server: socket.socket, client: socket.socket, fault: Fault | No
     num_bytes = 0
     held = b""  # the latest chunk: whether it is the last one is known only with the next
     while chunk := server.recv(CHUNK_BYTES):
+        if chunk.startswith(CONTINUE):  # asks for the request's body; the answer is yet to come
+            client.sendall(chunk)
+            continue
         if fault and fault.kind == "drop_answer":
             return
         client.sendall(held)
         held = chunk
         num_bytes += len(chunk)
         if fault and fault.kind == "cut_answer" and num_bytes > fault.after_bytes:
+            client.sendall(held[: len(held) - num_bytes + fault.after_bytes])
             return
     if fault and fault.kind == "flip_answer":
         held = held[:-1] + bytes([held[-1] ^ 1])

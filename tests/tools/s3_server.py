@@ -68,7 +68,6 @@ def run_s3_server() -> Iterator[S3Server]:
         "--port",
         host,
         "--quiet",
-       
         "posix",
         str(folder / "objects"),
     ]

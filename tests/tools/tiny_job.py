@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
+from tests.tools.fault_teacher import Call, Reply
 from tests.tools.tiny_models import build_tiny_model
 
 SUBJECTS = ("parcel", "invoice", "login", "jacket", "refund", "charger", "account", "tent")
@@ -23,7 +24,7 @@ def write_rows(path: Path, num_per_label: int, seed: int) -> None:
     rng = random.Random(seed)
     rows = [
         {
-            "text": f"{rng.choice(words)} {rng.choice(SUBJECTS)} {seed}-{index} {rng.choice(words)}",
+            "text": f"{rng.choice(words)} {rng.choice(SUBJECTS)} {seed}-{index}",
             "label": label,
         }
         for label, words in MOODS.items()
@@ -69,6 +70,13 @@ def write_job(folder: Path, *, name: str = "tiny", **changes: Any) -> Path:
     }
     manifest.write_text(yaml.safe_dump(document))
     return manifest
+
+
+def write_examples(call: Call) -> Reply:
+    """A teacher that answers each question in its own way, and always the same."""
+    digest = hashlib.sha256(call.question.encode()).hexdigest()
+    rows = [{"input": f"{digest[i * 6 : i * 6 + 6]} parcel number {i}"} for i in range(5)]
+    return Reply(json.dumps(rows))
 
 
 def start_loam(*arguments: str, cache: Path, **environment: str) -> subprocess.Popen[str]:

@@ -2,7 +2,7 @@
 
 A batch is padded on the left, where padding leaves every distance between tokens as it is, so
 sliding windows stay right. With S columns for the longest suffix, a prompt with a suffix of s
-tokens re-reads the last S - s tokens of the shared prefix, and its cached part slides right:
+tokens reads the last S - s tokens of the shared prefix again, and its cached part slides right:
 
     shared prefix  A B C D E F, suffixes  x  and  y z  (S = 2)
     columns        0 1 2 3 4 5 | 6 7
@@ -66,7 +66,7 @@ class PrefixCache:
         """The first forward of a batch; the head is applied at each prompt's last token only."""
         longest = max(map(len, prompts))
         gaps = [longest - len(prompt) for prompt in prompts]
-        num_cached = len(self._prefix) if max(gaps) <= len(self._prefix) else 0
+        num_cached = len(self._prefix)
         num_columns = longest - num_cached
         rows = [[0] * max(0, num_columns - len(p)) + list(p[-num_columns:]) for p in prompts]
         ids = torch.tensor(rows, device=self._device)

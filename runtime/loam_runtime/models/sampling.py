@@ -22,7 +22,7 @@ class Sampler:
 
     def make_generators(self, indices: Sequence[int]) -> list[torch.Generator]:
         """One generator per sequence, by its index among all prompts."""
-        return [torch.Generator().manual_seed(self._seed) for index in indices]
+        return [torch.Generator().manual_seed(_mix(self._seed, index)) for index in indices]
 
     def draw(self, logits: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
         """Token ids [batch] from `logits` [batch, vocabulary]."""

@@ -7,7 +7,7 @@ drawing area is 480 units wide, which keeps its text readable on a phone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 
@@ -32,12 +32,13 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class IntervalRow:
-    """A value with its interval; `is_emphasised` for the one the chart is about."""
+    """A value with its interval, `text` behind it; `is_emphasised` for the chart's subject."""
 
     name: str
     value: float
     low: float
     high: float
+    text: str
     is_emphasised: bool = False
 
 
@@ -76,8 +77,7 @@ def draw_lines(
 
 def draw_intervals(
     rows: Sequence[IntervalRow],
-    ticks: Sequence[float],
-    write: Callable[[float], str],
+    ticks: Mapping[float, str],
     *,
     chart_id: str,
     title: str,
@@ -86,18 +86,18 @@ def draw_intervals(
     """Values as points with their intervals, one row each, on the scale that `ticks` span.
 
     Args:
-        write: a value as text, on the axis and behind each row.
+        ticks: places on the axis, in ascending order, and what stands there.
     """
     top, bottom, right = 8, 26, 56
     height = top + _ROW_HEIGHT * len(rows) + bottom
-    scale = _build_scale(ticks[0], ticks[-1], _LABEL_WIDTH, WIDTH - right)
+    scale = _build_scale(min(ticks), max(ticks), _LABEL_WIDTH, WIDTH - right)
     base = height - bottom
     parts = [
         Markup('<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>').format(
             scale(tick), top, base
         )
-        + _draw_text(scale(tick), base + 16, write(tick), "axis", "middle")
-        for tick in ticks
+        + _draw_text(scale(tick), base + 16, text, "axis", "middle")
+        for tick, text in ticks.items()
     ]
     for index, row in enumerate(rows):
         y = top + _ROW_HEIGHT * (index + 0.5)
@@ -108,7 +108,7 @@ def draw_intervals(
                 style, scale(row.low), scale(row.high), y=y
             ),
             Markup('<circle cx="{:.1f}" cy="{}" r="5"/></g>').format(scale(row.value), y),
-            _draw_text(WIDTH - 4, y + 4, write(row.value), "value", "end"),
+            _draw_text(WIDTH - 4, y + 4, row.text, "value", "end"),
         ]
     return _wrap(parts, height, chart_id, title, description)
 

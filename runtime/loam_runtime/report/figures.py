@@ -30,23 +30,37 @@ def draw_scores(evaluation: Evaluation) -> Markup:
     """The primary metric of every model that has it."""
     metric = evaluation["primary_metric"]
     rows = [
-        IntervalRow(model["name"], **model["metrics"][metric], is_emphasised=model["is_fine_tuned"])
+        IntervalRow(
+            model["name"],
+            **score,
+            text=format_score(score["value"], metric),
+            is_emphasised=model["is_fine_tuned"],
+        )
         for model in evaluation["models"]
-        if metric in model["metrics"]
+        if (score := model["metrics"].get(metric))
     ]
     if not rows:
         return Markup("")
-
-    def write(value: float) -> str:
-        return format_score(value, metric)
-
-    ends = [row.low for row in rows] + [row.high for row in rows]
-    ticks = [0, 0.25, 0.5, 0.75, 1] if is_share(metric) else compute_ticks(min(ends), max(ends))
     words = "; ".join(
-        f"{row.name} {write(row.value)}, {write(row.low)} to {write(row.high)}" for row in rows
+        f"{row.name} {row.text}, from {format_score(row.low, metric)} "
+        f"to {format_score(row.high, metric)}"
+        for row in rows
     )
-    title = f"{title_metric(metric)} on the test rows, with 95 % intervals"
-    return draw_intervals(rows, ticks, write, chart_id="scores", title=title, description=words)
+    return draw_intervals(
+        rows,
+        _choose_score_ticks(rows, metric),
+        chart_id="scores",
+        title=f"{title_metric(metric)} on the test rows, with 95 % intervals",
+        description=words,
+    )
+
+
+def _choose_score_ticks(rows: list[IntervalRow], metric: str) -> dict[float, str]:
+    """Shares always from 0 to 100 %, so that charts of several runs compare at a glance."""
+    if is_share(metric):
+        return {share: f"{share:.0%}" for share in (0, 0.25, 0.5, 0.75, 1)}
+    ticks = compute_ticks(min(row.low for row in rows), max(row.high for row in rows))
+    return {tick: f"{tick:g}" for tick in ticks}
 
 
 def draw_losses(training: TrainingPart) -> Markup:

@@ -12,9 +12,9 @@ from loam_runtime.storage.registry import resolve_uri
 
 if TYPE_CHECKING:
     import torch
-    from loam_api.finetunejob import FineTuneJob
     from transformers import PreTrainedTokenizerBase
 
+    from loam_api.finetunejob import FineTuneJob
     from loam_runtime.models.language_model import LanguageModel
     from loam_runtime.sources import Sources
     from loam_runtime.storage.run_store import RunStore

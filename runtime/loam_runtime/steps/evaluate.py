@@ -61,9 +61,7 @@ def measure_adapter(
     tuned = _load_adapter(context, adapter, trained.result["quantization"])
     after = _evaluate("tuned", tuned, context, contract, tables, monitor)
     _write_predictions(after, out)
-    baselines = [
-        _read_evaluation(before.folder, record) for record in before.result["models"]
-    ]
+    baselines = [_read_evaluation(before.folder, record) for record in before.result["models"]]
     verdict = decide_verdict(after, baselines, len(tables.test))
     (out / "evaluation" / "verdict.json").write_text(json.dumps(verdict.to_record(), indent=1))
     latency = measure_latency(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from loam_runtime.export.manifest import build_manifest, describe_files
-from loam_runtime.steps.train import describe_base
+from loam_runtime.steps.export import describe_base
 
 if TYPE_CHECKING:
     from loam_runtime.stages import StageRunner

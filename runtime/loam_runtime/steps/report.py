@@ -12,9 +12,9 @@ from loam_runtime.export.card import CardFacts, render_card
 from loam_runtime.export.manifest import collect_versions
 from loam_runtime.report.build import build_report
 from loam_runtime.steps.evaluate import NO_TEST, read_predictions
+from loam_runtime.steps.export import describe_base
 from loam_runtime.steps.report_data import MODEL_NAMES, Outputs, build_report_data
 from loam_runtime.steps.rows import JobTables, read_tables
-from loam_runtime.steps.train import describe_base
 
 if TYPE_CHECKING:
     from loam_runtime.observability.monitor import StageMonitor

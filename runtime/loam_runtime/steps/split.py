@@ -13,7 +13,6 @@ from loam_runtime.data.tables import write_table
 
 if TYPE_CHECKING:
     from loam_api.finetunejob import DataSpec
-
     from loam_runtime.observability.monitor import StageMonitor
     from loam_runtime.steps.context import JobContext
 

@@ -1,4 +1,4 @@
-"""Train, assemble what will be published, load it afresh and prove that it is what was trained."""
+"""Encode the rows, train under Ray, and export what came out."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loam_runtime.errors import InputError
-from loam_runtime.export.adapter import BaseModel, assemble_adapter
-from loam_runtime.export.licenses import find_base_license
-from loam_runtime.export.verify import verify_adapter
+from loam_runtime.steps.export import choose_quantization, export_model
 from loam_runtime.steps.rows import JobTables, build_job_contract, encode_rows, read_tables
 from loam_runtime.steps.training_events import TrainingEvents
 from loam_runtime.training.config import TrainConfig
 from loam_runtime.training.ray_adapter import fit
-from loam_runtime.training.reference import read_reference
 from loam_runtime.training.rows import write_encoded
 from loam_runtime.training.run_address import RunAddress
 
@@ -32,7 +29,7 @@ def train_adapter(
     out: Path,
     monitor: StageMonitor,
 ) -> dict[str, Any]:
-    """Write `adapter/` and `training/result.json`; return the result and its verification."""
+    """Write `training/result.json` and what `export_model` writes; return what was measured."""
     tables = read_tables(split, synthetic)
     contract = build_job_contract(context, tables)
     counts = _write_rows(context, contract, tables, plan["max_sequence_length"])
@@ -47,28 +44,16 @@ def train_adapter(
         output_dir=context.work_dir / "trained",
         on_event=TrainingEvents(monitor),
     )
-    base = describe_base(context, choose_quantization(config.method))
-    assemble_adapter(
-        Path(result.adapter_dir), context.tokenizer, contract, out / "adapter", base=base, card=""
+    verification = export_model(
+        context, contract, config.method, Path(result.adapter_dir), out, monitor
     )
-    prompts, logits = read_reference(Path(result.adapter_dir))
-    verification = verify_adapter(
-        out / "adapter",
-        context.model_folder,
-        prompts,
-        logits,
-        device=context.device,
-        dtype=context.dtype,
-        quantization=choose_quantization(config.method),
-    )
-    monitor.log("adapter_verified", **verification.to_dict())
     training = out / "training"
     training.mkdir()
     (training / "result.json").write_text(json.dumps(result.to_dict()))
     return {
         "training": result.to_dict(),
         "config": config.to_dict(),
-        "verification": verification.to_dict(),
+        "verification": verification,
         "numRows": counts,
         "quantization": choose_quantization(config.method),
     }
@@ -128,21 +113,4 @@ def build_train_config(context: JobContext, plan: dict[str, Any]) -> TrainConfig
         device=context.device,
         num_workers=plan["num_workers"],
         **lora,
-    )
-
-
-def choose_quantization(method: str) -> str:
-    """How the base is held while an adapter of this method is trained and used."""
-    return "nf4" if method == "qlora" else ""
-
-
-def describe_base(context: JobContext, quantization: str) -> BaseModel:
-    """What the published files say about the model they stand on."""
-    model = context.job.spec.model
-    return BaseModel(
-        uri=model.uri,
-        revision=model.revision,
-        digest=context.sources.digests["model"],
-        precision=quantization or context.precision,
-        license=find_base_license(context.model_folder),
     )

@@ -48,7 +48,7 @@ def fetch(uri: str, *, revision: str = "", base_dir: Path | None = None) -> Path
 
 
 def _fetch_file(store: ObjectStore, key: str) -> Path:
-    entry = _locate_entry(store, [store.stat(key)])
+    entry = _locate_entry(f"{store.uri}/{key}", [store.stat(key)])
     name = key.rpartition("/")[2]
     with _locked(entry):
         if not entry.exists():
@@ -61,7 +61,7 @@ def _fetch_folder(store: ObjectStore, prefix: str, uri: str) -> Path:
     objects = store.list(prefix)
     if not objects:
         raise NotFoundError(f"There is nothing at {uri}.", remedy="Check the URI.")
-    entry = _locate_entry(store, objects)
+    entry = _locate_entry(f"{store.uri}/{prefix}/", objects)
     with _locked(entry):
         if not entry.exists():
             with _new_entry(entry) as folder:
@@ -69,9 +69,9 @@ def _fetch_folder(store: ObjectStore, prefix: str, uri: str) -> Path:
     return entry
 
 
-def _locate_entry(store: ObjectStore, objects: Sequence[ObjectInfo]) -> Path:
+def _locate_entry(name: str, objects: Sequence[ObjectInfo]) -> Path:
     """Where content is kept: a changed object has another etag, hence another place."""
-    lines = [store.uri, *(f"{info.key}\0{info.size}\0{info.etag}" for info in objects)]
+    lines = [name, *(f"{info.key}\0{info.size}\0{info.etag}" for info in objects)]
     digest = hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()
     return cache_dir() / "downloads" / digest[:32]
 

@@ -154,6 +154,7 @@ class RunStore:
             with contextlib.suppress(ConflictError):
                 self._write_lock(current.release(), etag)
         self._token = 0
+        self._checked_at = -math.inf
 
     def put(
         self, key: str, data: bytes, *, if_none_match: bool = False, if_match: str | None = None

@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import boto3
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
@@ -163,32 +163,19 @@ class S3Store:
 
     def upload_file(self, path: Path, key: str) -> str:
         with translate_os_errors(path):
-            if path.stat().st_size <= SMALL_BYTES:
-                data = path.read_bytes()
-                self._put(key, data)
-                return hashlib.sha256(data).hexdigest()
-            digest = hash_file(path)
-        location, description = self._locate(key), _describe(key, digest)
-        with self._errors(key), create_transfer_manager(self._client, self._upload) as manager:
-            manager.upload(
-                str(path), location["Bucket"], location["Key"], extra_args=description
-            ).result()
-        return digest
+            if path.stat().st_size > SMALL_BYTES:
+                return self._upload_in_parts(path, key)
+            data = path.read_bytes()
+        self._put(key, data)
+        return hashlib.sha256(data).hexdigest()
 
     def download_file(self, key: str, path: Path) -> str:
         data, response = self._read(key, max_bytes=SMALL_BYTES)
-        parts = [data] if data is not None else self._read_parts(key, response)
-        digest = hashlib.sha256()
         with translate_os_errors(path), write_atomically(path, durable=False) as file:
-            for part in parts:
-                digest.update(part)
-                file.write(part)
-            if digest.hexdigest() != _get_digest(response, digest.hexdigest()):
-                raise StorageError(
-                    f"{self.uri}/{key} is not what was uploaded: its SHA-256 differs.",
-                    remedy="Run again; if it stays so, upload the object anew.",
-                )
-        return digest.hexdigest()
+            if data is None:
+                return self._download_in_parts(key, response, file)
+            file.write(data)
+        return _get_digest(response) or hashlib.sha256(data).hexdigest()
 
     def _put(self, key: str, data: bytes, **conditions: str) -> str:
         digest = hashlib.sha256(data)
@@ -202,6 +189,27 @@ class S3Store:
                 **conditions,
             )
         return response["ETag"]
+
+    def _upload_in_parts(self, path: Path, key: str) -> str:
+        digest = hash_file(path)
+        location, description = self._locate(key), _describe(key, digest)
+        with self._errors(key), create_transfer_manager(self._client, self._upload) as manager:
+            manager.upload(
+                str(path), location["Bucket"], location["Key"], extra_args=description
+            ).result()
+        return digest
+
+    def _download_in_parts(self, key: str, response: Any, file: BinaryIO) -> str:
+        digest = hashlib.sha256()
+        for part in self._read_parts(key, response):
+            digest.update(part)
+            file.write(part)
+        if _differs(digest.hexdigest(), response):
+            raise StorageError(
+                f"{self.uri}/{key} is not what was uploaded: its SHA-256 differs.",
+                remedy="Run again; if it stays so, upload the object anew.",
+            )
+        return digest.hexdigest()
 
     def _read(
         self, key: str, *, max_bytes: int | None = None, **request: str
@@ -220,10 +228,8 @@ class S3Store:
             data = body.read()
         except (HTTPClientError, IncompleteReadError, FlexibleChecksumError) as exc:
             raise BrokenBodyError(reason=exc) from exc
-        if "Range" not in request:
-            digest = hashlib.sha256(data).hexdigest()
-            if digest != _get_digest(response, digest):
-                raise BrokenBodyError(reason="its SHA-256 differs from the uploaded content's")
+        if "Range" not in request and _differs(hashlib.sha256(data).hexdigest(), response):
+            raise BrokenBodyError(reason="its SHA-256 differs from the uploaded content's")
         return data, response
 
     def _read_parts(self, key: str, response: Any) -> Iterator[bytes]:
@@ -262,7 +268,14 @@ def _create_client(uri: str, retries: RetryPolicy) -> Any:
     # boto3 itself reads AWS_DEFAULT_REGION only; pods are given AWS_REGION.
     region = os.environ.get("AWS_REGION")
     with translate_s3_errors(uri, os.environ.get("AWS_ENDPOINT_URL", "AWS")):
-        return boto3.session.Session(region_name=region).client("s3", config=config)
+        client = boto3.session.Session(region_name=region).client("s3", config=config)
+    client.meta.events.register("before-sign.s3.PutObject", _send_body_at_once)
+    return client
+
+
+def _send_body_at_once(request: Any, **_: Any) -> None:
+    """Do not wait for the server's leave to send a small body: that is one round trip a file."""
+    del request.headers["Expect"]
 
 
 def _describe(key: str, digest: str) -> dict[str, Any]:
@@ -271,9 +284,13 @@ def _describe(key: str, digest: str) -> dict[str, Any]:
     return {"Metadata": {DIGEST_FIELD: digest}, "ContentType": content_type}
 
 
-def _get_digest(response: Any, default: str) -> str:
-    """SHA-256 that the uploader recorded; `default` for an object that Loam did not upload."""
-    return response["Metadata"].get(DIGEST_FIELD, default)
+def _get_digest(response: Any) -> str:
+    """SHA-256 that the uploader recorded; "" for an object that Loam did not upload."""
+    return response["Metadata"].get(DIGEST_FIELD, "")
+
+
+def _differs(digest: str, response: Any) -> bool:
+    return _get_digest(response) not in ("", digest)
 
 
 def _was_retried(exc: ConflictError) -> bool:

@@ -146,8 +146,12 @@ class CheckpointStore:
                 markers[key] = markers.get(key, 0) + 1
         return {step: shards for (step, shards), count in markers.items() if count == shards}
 
-    def load(self, step: int, tensors: Tensors, distributed: Distributed) -> dict[str, Any]:
-        """Fill `tensors` in place from the checkpoint of `step`; returns the loop's state.
+    def load_loop(self, step: int) -> dict[str, Any]:
+        """The loop's own state at `step`."""
+        return json.loads(self._storage.get(f"{_PREFIX}/step-{step:08d}/{_LOOP_FILE}"))
+
+    def load(self, step: int, tensors: Tensors, distributed: Distributed) -> None:
+        """Fill `tensors` in place from the checkpoint of `step`.
 
         The number of workers may differ from the one that saved it.
 
@@ -163,7 +167,6 @@ class CheckpointStore:
             self._storage.download_file(f"{prefix}/{name}", folder / name)
         read_shards(tensors, folder, distributed.rank, num_shards, saved)
         shutil.rmtree(folder)
-        return json.loads(self._storage.get(f"{prefix}/{_LOOP_FILE}"))
 
     def remove_incomplete(self) -> None:
         """Delete what a killed process left half-written; before training, by one rank alone."""

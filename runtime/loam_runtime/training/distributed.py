@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +40,16 @@ class Distributed:
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(tensor, operation)
         return tensor.tolist()
+
+
+def prefer_deterministic_kernels() -> None:
+    """Ask CUDA for kernels that give the same bits in every run, where it has them.
+
+    The resumed run promises the losses of an uninterrupted one; atomic additions break that.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, changes no result
 
 
 def join_group(device: torch.device) -> Distributed:

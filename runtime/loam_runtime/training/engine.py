@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -125,3 +126,9 @@ class Engine:
         """Trained tensors of this rank that hold a non-finite value."""
         tensors = map(get_local, self.parameters.values())
         return sum(int(not tensor.isfinite().all()) for tensor in tensors)
+
+
+def count_elements(parameter: torch.Tensor) -> int:
+    """Numbers that a parameter stands for; a 4-bit one is stored as fewer packed bytes."""
+    packed = getattr(parameter, "quant_state", None)
+    return math.prod(packed.shape) if packed else parameter.numel()

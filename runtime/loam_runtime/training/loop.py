@@ -25,9 +25,9 @@ from loam_runtime.training.batches import BatchPlan, assign_micro_batches
 from loam_runtime.training.checkpoint import CheckpointStore, SavedCheckpoint
 from loam_runtime.training.collate import count_supervised_tokens
 from loam_runtime.training.config import TrainConfig
-from loam_runtime.training.distributed import Distributed
+from loam_runtime.training.distributed import Distributed, prefer_deterministic_kernels
 from loam_runtime.training.early_stopping import EarlyStopping
-from loam_runtime.training.engine import Engine
+from loam_runtime.training.engine import Engine, count_elements
 from loam_runtime.training.methods.registry import select_method
 from loam_runtime.training.objective import SupervisedObjective
 from loam_runtime.training.probe import fit_micro_batch
@@ -107,14 +107,16 @@ class Recipe:
 
     def setup_model(self, folder: Path) -> None:
         """Load the model, put it under its parallelism, find the micro-batch that fits."""
+        if self.distributed.device.type == "cuda":
+            prefer_deterministic_kernels()
         torch.manual_seed(self.config.seed)
         objective = SupervisedObjective(
             self.method.build(folder, self.config, self.distributed.device)
         )
         objective.check_head()
-        self.num_parameters = sum(tensor.numel() for tensor in objective.parameters())
+        self.num_parameters = sum(map(count_elements, objective.parameters()))
         self.engine = Engine(objective, self.config, self.distributed)
-        self.num_trained = sum(tensor.numel() for tensor in self.engine.parameters.values())
+        self.num_trained = sum(map(count_elements, self.engine.parameters.values()))
         if _ends_with_an_error(self.distributed.device):
             self.micro_batch = fit_micro_batch(
                 self.engine, self.train_rows, self.lengths, self.micro_batch, self.distributed
@@ -129,7 +131,8 @@ class Recipe:
         latest = self.checkpoints.latest() if self.distributed.is_main else None
         (step,) = map(int, self.distributed.share(-1 if latest is None else latest))
         if step >= 0:
-            self.state = self._load_state(step)
+            self.state = LoopState.from_dict(self.checkpoints.load_loop(step), self._identify())
+            self.checkpoints.load(step, self.engine.tensors, self.distributed)
         self._emit(
             "start",
             step=self.state.step,
@@ -143,17 +146,6 @@ class Recipe:
         names = ("method", "seed", "global_batch", "learning_rate")
         identity = {name: getattr(self.config, name) for name in names}
         return {**identity, "num_rows": len(self.train_rows), "num_steps": self.num_steps}
-
-    def _load_state(self, step: int) -> LoopState:
-        saved = self.checkpoints.load(step, self.engine.tensors, self.distributed)
-        state = LoopState.from_dict(saved)
-        if state.identity != self.state.identity:
-            raise InputError(
-                f"The checkpoint of step {step} belongs to another run ({state.identity}); this "
-                f"one is {self.state.identity}.",
-                remedy="Use another output, or remove the checkpoints.",
-            )
-        return state
 
     def run(self) -> None:
         """Step until the last step, or until the validation loss no longer falls."""
@@ -170,7 +162,8 @@ class Recipe:
         rows = self.plan.select_rows(step)
         num_supervised = self._count_supervised(rows)
         torch.manual_seed(_derive_seed(self.config.seed, step, self.distributed.rank))
-        loss_sum = self.engine.accumulate(self._share_out(rows), num_supervised)
+        batches = self._share_out(self.train_rows, rows, self.lengths)
+        loss_sum = self.engine.accumulate(batches, num_supervised)
         loss = self.distributed.sum(loss_sum)[0] / num_supervised
         grad_norm = self.engine.clip_gradients()
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
@@ -192,10 +185,13 @@ class Recipe:
             memory_bytes=measure_peak_memory(self.distributed.device),
         )
 
-    def _share_out(self, rows: Sequence[int]) -> list[list[EncodedExample]]:
+    def _share_out(
+        self, source: Rows, numbers: Sequence[int], lengths: Sequence[int]
+    ) -> list[list[EncodedExample]]:
+        """This rank's micro-batches of the rows with these numbers."""
         rank, world_size = self.distributed.rank, self.distributed.world_size
-        shares = assign_micro_batches(rows, self.lengths, rank, world_size, self.micro_batch)
-        return [[self.train_rows[row] for row in share] for share in shares]
+        shares = assign_micro_batches(numbers, lengths, rank, world_size, self.micro_batch)
+        return [[source[number] for number in share] for share in shares]
 
     def _count_supervised(self, rows: Sequence[int]) -> int:
         """Supervised tokens of the global batch, each rank counting its part of the rows."""
@@ -215,15 +211,8 @@ class Recipe:
 
     def validate(self) -> bool:
         """Mean loss per supervised token of the whole validation set; true if the best yet."""
-        rank, world_size = self.distributed.rank, self.distributed.world_size
-        shares = assign_micro_batches(
-            range(len(self.validation_rows)),
-            measure_lengths(self.validation_rows),
-            rank,
-            world_size,
-            self.micro_batch,
-        )
-        batches = [[self.validation_rows[row] for row in share] for share in shares]
+        rows = self.validation_rows
+        batches = self._share_out(rows, range(len(rows)), measure_lengths(rows))
         weight = sum(count_supervised_tokens(row) for batch in batches for row in batch)
         loss_sum, weight = self.distributed.sum(self.engine.evaluate(batches), weight)
         loss = loss_sum / weight

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from loam_runtime.errors import InputError
 from loam_runtime.training.early_stopping import EarlyStopping
 
 
@@ -66,8 +67,18 @@ class LoopState:
         }
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> LoopState:
-        """The inverse of `to_dict`."""
+    def from_dict(cls, values: dict[str, Any], identity: dict[str, Any]) -> LoopState:
+        """The inverse of `to_dict`.
+
+        Raises:
+            InputError: it is the state of another run.
+        """
+        if values["identity"] != identity:
+            raise InputError(
+                f"The checkpoint of step {values['step']} belongs to another run "
+                f"({values['identity']}); this one is {identity}.",
+                remedy="Use another output, or remove the checkpoints.",
+            )
         validation = [tuple(point) for point in values["validation"]]
         stopping = EarlyStopping(**values["early_stopping"])
         return cls(**{**values, "early_stopping": stopping, "validation": validation})

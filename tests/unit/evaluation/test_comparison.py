@@ -44,9 +44,8 @@ def test_identical_answers_differ_by_nothing(hits: list[bool]) -> None:
 @settings(max_examples=20, deadline=None)
 def test_a_difference_turns_its_sign_with_the_sides(pairs: list[tuple[bool, bool]]) -> None:
     """Which model is named first changes the sign and nothing else."""
-    first, second = (
-        make(name, list(hits)) for name, hits in zip("xy", zip(*pairs, strict=True), strict=True)
-    )
+    hits, others = map(list, zip(*pairs, strict=True))
+    first, second = make("x", hits), make("y", others)
     forth, back = compare(first, second), compare(second, first)
     assert forth.value == -back.value
     assert forth.p_value == pytest.approx(back.p_value)

@@ -75,6 +75,10 @@ def test_a_card_without_measurement_says_so():
 
 
 @given(st.text())
+@example("<script>alert(1)</script>")
+@example("[click](javascript:x) ![](y) **bold** `code` <b>")
+@example("x\n\n# Heading\n\n<div>")
+@example("| a | b |")
 def test_user_text_cannot_add_markup(text):
     """Hubs render the card: a user's description must not become HTML, links or headings."""
     html = MarkdownIt("commonmark").enable("table").render("x " + escape_markdown(text))

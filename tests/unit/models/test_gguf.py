@@ -101,12 +101,24 @@ def test_two_processes_convert_once(
     """The second waits for the first: two at once need twice the memory and the minute."""
     install_converter(monkeypatch, tmp_path, tiny_folder)
     context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=_convert, args=(source,)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
+    started, go_on, write = context.Event(), context.Event(), gguf._write_safetensors
+
+    def write_when_told(path: Path, target: Path) -> None:
+        write(path, target)
+        started.set()
+        assert go_on.wait(timeout=60)
+
+    monkeypatch.setattr(gguf, "_write_safetensors", write_when_told)
+    first, second = (context.Process(target=_convert, args=(source,)) for _ in range(2))
+    first.start()
+    assert started.wait(timeout=60)
+    second.start()
+    second.join(timeout=1)  # time to go wrong: a second that waits is still there, idle
+    assert second.is_alive()
+    go_on.set()
+    for process in (first, second):
         process.join(timeout=60)
-    assert [process.exitcode for process in processes] == [0, 0, 0]
+        assert process.exitcode == 0
     assert count_conversions(tmp_path) == 1
 
 

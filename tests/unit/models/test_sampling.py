@@ -45,6 +45,14 @@ def test_temperature_0_is_greedy() -> None:
     assert set(draw_many(Sampler(0.0, 0, 1.0, seed=0), 5).tolist()) == {1}
 
 
+def test_a_draw_at_the_very_top_names_a_possible_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """uniform * total may round up to the total, behind the last token of any probability."""
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.ones(1, dtype=torch.double))
+    row = torch.tensor([[0.0, 1.0, -torch.inf]])
+    sampler = Sampler(1.0, 0, 1.0, seed=0)
+    assert sampler.draw(row, sampler.make_generators([0])).tolist() == [1]
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**31 - 1),

@@ -109,9 +109,9 @@ def test_bars_are_proportional_and_labelled(rows):
 
 def test_intervals_show_value_and_both_ends():
     """The verdict rests on whether intervals overlap: all three places must be right."""
-    svg = draw_intervals(
-        [IntervalRow("Fine-tuned", 0.5, 0.25, 1.0, True)], [0, 0.25, 0.5, 0.75, 1], str, **TEXTS
-    )
+    row = IntervalRow("Fine-tuned", 0.5, 0.25, 1.0, "50 %", True)
+    ticks = {share: f"{share:.0%}" for share in (0, 0.25, 0.5, 0.75, 1)}
+    svg = draw_intervals([row], ticks, **TEXTS)
     root = ElementTree.fromstring(svg)
     grid = [float(node.get("x1")) for node in root.iter("line") if node.get("class") == "grid"]
     interval = root.find("g[@class='point strong']")

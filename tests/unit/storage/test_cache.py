@@ -73,6 +73,14 @@ def test_changed_content_is_downloaded_anew(remote: RemoteStore) -> None:
     assert first.read_bytes() == b"one", "a job that still reads the old one keeps it"
 
 
+def test_a_folder_of_one_file_is_not_that_file(remote: RemoteStore) -> None:
+    """Both list the same single object, yet one is a path to a folder, the other to a file."""
+    remote.put("m/x", b"1")
+    assert fetch("s3://bucket/m/x").is_file()
+    assert (fetch("s3://bucket/m") / "x").is_file()
+    assert (fetch("s3://bucket") / "m" / "x").is_file()
+
+
 def test_nothing_there_is_said(remote: RemoteStore) -> None:
     with pytest.raises(NotFoundError, match="s3://bucket/none"):
         fetch("s3://bucket/none")

@@ -111,15 +111,26 @@ def test_force_takes_over(store: FileStore) -> None:
     assert run.token == 8
 
 
+HOLDING_RUN = """
+import sys
+from pathlib import Path
+from loam_runtime.storage.file import FileStore
+from loam_runtime.storage.run_store import RunStore
+
+RunStore(FileStore(Path(sys.argv[1])), "abc123").acquire("default/job", 1)
+print("held", flush=True)
+input()
+"""
+
+
 def test_two_runs_on_one_machine(store: FileStore) -> None:
     """The second `loam run` refuses while the first lives, and goes on once it was killed."""
-    holder = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    root = store.uri.removeprefix("file://")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDING_RUN, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     try:
-        started = claim_lock(None, OWNER, 1).started.partition("-")[0]  # another's start differs
-        from loam_runtime.storage.run_lock import _read_start
-
-        hold_lock_elsewhere(store, pid=holder.pid, started=_read_start(holder.pid))
-        assert started
+        assert holder.stdout.readline() == b"held\n"
         run = RunStore(store, "abc123")
         with pytest.raises(FencedError, match=str(holder.pid)):
             run.acquire(OWNER, 1)

@@ -42,7 +42,7 @@ def read_tree(folder: Path) -> dict[str, bytes]:
     }
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(TREES, st.sampled_from(["", "p", "p/q"]))
 def test_any_tree_comes_back_as_it_was(tree: dict, prefix: str) -> None:
     """Names in any script, empty files, deep folders: nothing is lost, renamed or changed."""
@@ -99,7 +99,7 @@ def test_a_bad_key_stops_the_download_before_it_begins(store: FileStore, tmp_pat
     """Half a folder that looks whole is worse than none."""
     hostile = HostileStore(tmp_path / "store")
     hostile.put("p/good", b"1")
-    hostile.key = "p/../../evil"
+    hostile.key = "p/zzz/../../../evil"  # sorts after the good one
     with pytest.raises(InputError, match="evil"):
         download_folder(hostile, "p", tmp_path / "target")
     assert not (tmp_path / "target").exists()

@@ -51,9 +51,17 @@ class TestDuplicates:
         rows = [row("short", "a long and particular answer"), row("short", "something else")]
         assert [verdict.reason for verdict in filter_.judge(rows)] == ["", ""]
 
-    @given(st.lists(st.text("abc ", min_size=1, max_size=25), min_size=2, max_size=12))
-    def test_search_is_exact(self, texts: list[str]) -> None:
+    @given(
+        st.text("abcdefghij ", min_size=15, max_size=40),
+        st.lists(
+            st.lists(st.tuples(st.integers(0, 39), st.sampled_from("abcxyz")), max_size=2),
+            min_size=1,
+            max_size=10,
+        ),
+    )
+    def test_search_is_exact(self, base: str, edits: list[list[tuple[int, str]]]) -> None:
         """The index finds exactly what comparing all pairs finds; a miss would be silent."""
+        texts = [base, *(_edit(base, changes) for changes in edits)]
         filter_ = DuplicateFilter([row(texts[0])], is_classification=True)
         found = [bool(verdict.reason) for verdict in filter_.judge(list(map(row, texts[1:])))]
         known = [normalize_text(texts[0])]
@@ -62,6 +70,13 @@ class TestDuplicates:
             assert is_found == expected
             if not expected:
                 known.append(text)
+
+
+def _edit(text: str, changes: list[tuple[int, str]]) -> str:
+    letters = list(text)
+    for place, letter in changes:
+        letters[place % len(letters)] = letter
+    return "".join(letters)
 
 
 def _is_similar(first: str, second: str) -> bool:

@@ -9,12 +9,16 @@ import pytest
 import torch
 from tests.tools.tiny_models import build_tiny_model
 
+from loam_api.finetunejob import DataSource, DataSpec, Sampling, Synthesis
+from loam_runtime.data.examples import Example, to_dataset
+from loam_runtime.data.prompt import build_contract
 from loam_runtime.models.language_model import LanguageModel
 from loam_runtime.models.loading import load_base, load_tokenizer
 from loam_runtime.synthesis.budget import BudgetLedger
 from loam_runtime.synthesis.client import TeacherClient
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
 from loam_runtime.synthesis.journal import Journal
+from loam_runtime.synthesis.stage import synthesize
 from loam_runtime.synthesis.teachers import SelfTeacher
 
 
@@ -46,6 +50,7 @@ def ask(model: LanguageModel, folder: Path, count: int) -> list[TeacherAnswer]:
 def test_draws_of_one_prompt_differ(language_model: LanguageModel, tmp_path: Path) -> None:
     """Each draw is sampled by itself, with its tokens counted."""
     answers = ask(language_model, tmp_path, 9)
+    assert len(answers) == 9
     assert len({answer.text for answer in answers[0::3]}) > 1
     assert all(answer.prompt_tokens > 3 for answer in answers)
     assert all(0 < answer.completion_tokens <= 6 for answer in answers)
@@ -60,3 +65,29 @@ def test_killed_run_goes_on_as_it_would_have(language_model: LanguageModel, tmp_
     first_batch = [line for line in lines if b'"answer"' in line][:4]
     (tmp_path / "killed" / "run.jsonl").write_bytes(b"".join(first_batch))
     assert ask(language_model, tmp_path / "killed", 10) == whole
+
+
+def test_stage_with_the_base_model_itself(language_model: LanguageModel, tmp_path: Path) -> None:
+    """The in-context strategy runs on the base model, from its draws to its label-consistency
+    filter, which is measured on every seed and says whether it is trusted."""
+    data = DataSpec(seeds=DataSource(uri="file://seeds.jsonl"), task="classification")
+    seeds = [
+        Example(f"{label}{i}", f"{text} number {i}", label)
+        for label, text in (("billing", "invoice"), ("delivery", "parcel"))
+        for i in range(6)
+    ]
+    result = synthesize(
+        to_dataset(seeds),
+        build_contract(data, ["billing", "delivery"], language_model.tokenizer),
+        Synthesis(target_count=4, strategy="inContext", sampling=Sampling(max_tokens=12)),
+        data=data,
+        teacher=SelfTeacher(language_model, "digest"),
+        test_inputs=["what is held out"],
+        seed=0,
+        journal_dir=tmp_path,
+    )
+    filters = result.report["filters"]
+    assert list(filters) == ["duplicates", "contamination", "consistency", "quality"]
+    assert filters["consistency"]["trusted"] in (True, False)
+    assert filters["consistency"]["seeds_measured"] == 12
+    assert set(result.kept["target"]) <= {"billing", "delivery"}

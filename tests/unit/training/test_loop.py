@@ -94,6 +94,8 @@ def test_saved_adapter_is_what_was_trained(method, gemma_folder, tmp_path):
     size = (tmp_path / "out" / "adapter_model.safetensors").stat().st_size
     assert size < 4 * result.num_trainable_parameters + 20_000
     assert result.num_trainable_parameters < result.num_parameters / 4
+    base = load_base(gemma_folder, device="cpu", dtype=torch.float32)
+    assert result.num_parameters == base.num_parameters() + result.num_trainable_parameters
 
 
 def test_saved_full_model_is_what_was_trained(gemma_folder, tmp_path):

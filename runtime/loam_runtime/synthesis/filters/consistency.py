@@ -2,8 +2,8 @@
 
 After arXiv:2404.02422, with two repairs. Scores are calibrated by the content-free prior (Zhao
 et al., 2021), since a small model favours one label whatever the text. And the filter is first
-measured on the seeds, each left out of its own prompt: where it is not better than always saying
-the majority class, it is not trusted and drops nothing.
+measured on the seeds, none of which is in the prompt that judges it: where it is not better than
+always saying the majority class, it is not trusted and drops nothing.
 """
 
 from __future__ import annotations
@@ -138,13 +138,16 @@ class ConsistencyFilter:
         ]
         return np.mean(calibrated, axis=0)
 
-    def _score_left_out(self, seed: Example) -> np.ndarray:
-        """[num_labels]: the same for a seed that is one of the shots, without itself."""
+    def _score_left_out(self, left_out: Sequence[Example]) -> np.ndarray:
+        """[num_left_out, num_labels]: the same for seeds that are shots, under prompts without
+        any of them."""
+        hidden = {seed.id for seed in left_out}
+        inputs = [*(seed.input for seed in left_out), *CONTENT_FREE]
         calibrated = []
         for order in self._orders:
-            shots = [shot for shot in order ]
-            raw = self._score_raw((seed.input, *CONTENT_FREE), shots)
-            calibrated.append(_log_softmax(raw[:1])[0] - _compute_prior(raw[1:]))
+            raw = self._score_raw(inputs, [shot for shot in order if shot.id not in hidden])
+            prior = _compute_prior(raw[len(left_out) :])
+            calibrated.append(_log_softmax(raw[: len(left_out)]) - prior)
         return np.mean(calibrated, axis=0)
 
     def _score_raw(self, inputs: Sequence[str], shots: Sequence[Example]) -> np.ndarray:
@@ -161,8 +164,11 @@ class ConsistencyFilter:
         measured = _stratify(self._seeds, MAX_MEASURED_SEEDS)
         shown = {shot.id for shot in self._orders[0]}
         unseen = [seed for seed in measured if seed.id not in shown]
-        scores = {seed.id: self._score_left_out(seed) for seed in measured if seed.id in shown}
-        if unseen:  # no shot is theirs: one prefix serves them all
+        scores: dict[str, np.ndarray] = {}
+        for left_out in _cut_folds([seed for seed in measured if seed.id in shown]):
+            rows = self._score_left_out(left_out)
+            scores |= {seed.id: row for seed, row in zip(left_out, rows, strict=True)}
+        if unseen:
             rows = self._score([seed.input for seed in unseen])
             scores |= {seed.id: row for seed, row in zip(unseen, rows, strict=True)}
         labels = self._contract.labels
@@ -189,6 +195,23 @@ def _draw_orders(
         of_label = [seed for seed in seeds if seed.target == label]
         shots += rng.sample(of_label, min(SHOTS_PER_LABEL, len(of_label)))
     return [rng.sample(shots, len(shots)) for _ in range(NUM_ORDERS)]
+
+
+def _cut_folds(seeds: Sequence[Example]) -> list[list[Example]]:
+    """Folds with at most one seed of each label.
+
+    Leaving one of every label out keeps the labels of a prompt balanced, where leaving a single
+    seed out would tilt it against that seed's own label; and one prompt serves all labels.
+    """
+    folds: list[list[Example]] = []
+    num_seen: Counter[str] = Counter()
+    for seed in seeds:
+        place = num_seen[seed.target]
+        num_seen[seed.target] += 1
+        if place == len(folds):
+            folds.append([])
+        folds[place].append(seed)
+    return folds
 
 
 def _stratify(seeds: Sequence[Example], most: int) -> list[Example]:
