@@ -47,13 +47,17 @@ def test_two_ranks_equal_one(method, sharding, model_folder, tmp_path):
     """The same loss in every step, in training and validation: the mean that DDP and FSDP2 take
     over ranks, unequal shares and an empty share must all cancel."""
     config = _configure(method, sharding)
-    alone = fit(config, model_folder, tmp_path / "one", ROWS, VALIDATION)
-    args = (0, config, model_folder, tmp_path / "two", ROWS, VALIDATION)
+    events = []
+    rows = (ROWS, VALIDATION)
+    alone = fit(config, model_folder, tmp_path / "one", *rows, on_event=events.append)
+    norms = [event["grad_norm"] for event in events if event["event"] == "step"]
+    args = (0, config, model_folder, tmp_path / "two", *rows)
     first, second = run_ranks(2, fit_in_group, *args)
     assert first["losses"] == pytest.approx(alone.losses, abs=1e-4)
     for ours, theirs in zip(first["validation"], alone.validation, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-4)
     assert second["losses"] == first["losses"]
+    assert first["grad_norms"] == pytest.approx(norms, rel=1e-3)  # Adam hides a wrong scale
     assert alone.losses[0] > alone.losses[-1]
 
 

@@ -45,7 +45,7 @@ GOOD_ROW = b'{"text": "a fine tent", "label": "praise"}'
         ([GOOD_ROW, b'{"text": "", "label": "complaint"}'], ["seeds.jsonl", "2", "empty"]),
         (
             [GOOD_ROW, b'{"text": "' + b"word " * 100_000 + b'", "label": "complaint"}'],
-            ["seeds.jsonl", "2", "100,000"],
+            ["seeds.jsonl", "2", "150,000 characters"],
         ),
     ],
 )

@@ -98,7 +98,13 @@ def fit_in_group(die_at: int, *args: Any) -> Any:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         loop.LoopState.add_step = record_and_die
-    return fit(*args).to_dict()
+    norms: list[float] = []
+
+    def note_norm(event: dict[str, Any]) -> None:
+        if event["event"] == "step":
+            norms.append(event["grad_norm"])
+
+    return {**fit(*args, on_event=note_norm).to_dict(), "grad_norms": norms}
 
 
 def record_rows(*args: Any) -> list[list[str]]:

@@ -70,14 +70,11 @@ def _calibrate(
     prior_inputs: Sequence[str],
 ) -> tuple[np.ndarray, bool]:
     """The log prior of the labels, and whether dividing by it helps on the selection rows."""
-    shown = {text for text, _ in session.shots}
-    # A row that the prompt itself answers says nothing of the others.
-    rows = [row for row in selection if row.input not in shown]
-    places, prompts = session.encode_fitting(rows, max(map(len, candidates)))
+    places, prompts = session.encode_fitting(selection, max(map(len, candidates)))
     priors = [session.encode(Example(id="", input=text, target="")) for text in prior_inputs]
     scores = session.score([*priors, *prompts], candidates)
     log_prior = compute_log_prior(scores[: len(priors)])
-    targets = [rows[place].target for place in places]
+    targets = [selection[place].target for place in places]
     labels = session.contract.labels
     return log_prior, prefers_calibrated(scores[len(priors) :], log_prior, targets, labels)
 

@@ -55,7 +55,7 @@ def evaluate_model(
         InputError: no test row fits the model's context.
     """
     started = perf_counter()
-    selected = _spread(selection)
+    selected = _select_rows(selection, shots)
     session = Session(
         lm, contract, tuple(shots), max_new_tokens, batch_size, monitor or NullMonitor()
     )
@@ -90,12 +90,15 @@ def _answer(
     return answer_freely(session, test, selected), ""
 
 
-def _spread(selection: Dataset | None) -> list[Example]:
+def _select_rows(selection: Dataset | None, shots: Sequence[tuple[str, str]]) -> list[Example]:
     """Rows spread evenly over a table, which may be sorted by label."""
     if selection is None:
         return []
-    step = max(1, -(-len(selection) // _MAX_SELECTION_ROWS))
-    return list(iterate_examples(selection.select(range(0, len(selection), step))))
+    step = max(1, -(-len(selection) // (_MAX_SELECTION_ROWS + len(shots))))
+    spread = iterate_examples(selection.select(range(0, len(selection), step)))
+    shown = {text for text, _ in shots}
+    # A row that the prompt itself answers says nothing of the others.
+    return [row for row in spread if row.input not in shown][:_MAX_SELECTION_ROWS]
 
 
 def _count_prompts(

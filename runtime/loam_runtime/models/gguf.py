@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from loam_runtime.errors import InputError
@@ -65,10 +66,11 @@ def _write_safetensors(path: Path, folder: Path) -> None:
 
     source = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(**source)
-        model = AutoModelForCausalLM.from_pretrained(
-            **source, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
-        )
+        with _parse_once():
+            tokenizer = AutoTokenizer.from_pretrained(**source)
+            model = AutoModelForCausalLM.from_pretrained(
+                **source, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+            )
     except (OSError, ValueError, KeyError, RuntimeError) as exc:
         raise InputError(
             f"{path} cannot be converted: {exc}.",
@@ -78,6 +80,19 @@ def _write_safetensors(path: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     _forget_quantization(model)
     model.save_pretrained(folder)
+
+
+@contextmanager
+def _parse_once() -> Iterator[None]:
+    """transformers parses the file anew for tokenizer, config and weights: half of the time."""
+    import gguf
+
+    reader = gguf.GGUFReader
+    gguf.GGUFReader = cache(reader)
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = reader
 
 
 def _forget_quantization(model: object) -> None:

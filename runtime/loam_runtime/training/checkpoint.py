@@ -22,6 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from safetensors import SafetensorError
+
+from loam_runtime.errors import StorageError
 from loam_runtime.storage.base import ObjectInfo
 from loam_runtime.training.distributed import Distributed
 from loam_runtime.training.state_files import (
@@ -90,7 +93,7 @@ class CheckpointStore:
             The previous upload, if it had not been reported yet.
 
         Raises:
-            StorageError: the previous upload failed.
+            StorageError: the local disk is full, or the previous upload failed.
         """
         previous = self.wait()
         num_shards = count_shards(tensors, distributed.world_size)
@@ -98,15 +101,27 @@ class CheckpointStore:
             return previous
         start = time.perf_counter()
         folder = self._work_dir / f"step-{step:08d}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        write_shard(tensors, folder / name_shard(distributed.rank, num_shards))
-        if distributed.is_main:
-            (folder / _LOOP_FILE).write_text(json.dumps(loop))
+        name = name_shard(distributed.rank, num_shards)
+        self._write(folder, tensors, loop if distributed.is_main else None, name)
         self._upload = self._executor.submit(
             self._finish_save, step, folder, distributed.rank, num_shards, best, start
         )
         return previous
+
+    def _write(
+        self, folder: Path, tensors: Tensors, loop: dict[str, Any] | None, name: str
+    ) -> None:
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            write_shard(tensors, folder / name)
+            if loop is not None:
+                (folder / _LOOP_FILE).write_text(json.dumps(loop))
+        except (OSError, SafetensorError) as exc:
+            raise StorageError(
+                f"The checkpoint cannot be written to {folder}: {exc}.",
+                remedy="Free some disk space, and run the same command again to resume.",
+            ) from exc
 
     def _finish_save(
         self, step: int, folder: Path, rank: int, num_shards: int, best: int, start: float

@@ -55,6 +55,10 @@ class _Line:
         self._asked_at = time.monotonic()
         return ray.get(self._mailbox.is_stop_requested.remote())
 
+    def flush(self) -> None:
+        """Wait until all that was posted has arrived: an actor answers one caller in order."""
+        ray.get(self._mailbox.is_stop_requested.remote())
+
 
 def run_worker(settings: dict[str, Any]) -> dict[str, Any] | None:
     """Ray Train's training function.
@@ -114,4 +118,5 @@ def _train(task: WorkerTask, distributed: Distributed, line: _Line) -> dict[str,
         return None
     if ray.get_runtime_context().get_node_id() != task.driver_node:
         run.upload_folder(task.output_dir, ADAPTER_PREFIX)
+    line.flush()
     return result.to_dict()

@@ -84,6 +84,16 @@ def test_calibration_is_chosen_outside_the_test(lm, monkeypatch: pytest.MonkeyPa
     assert evaluate_model(lm, test, contract, **OPTIONS).calibration == "raw"
 
 
+def test_shots_do_not_choose_the_calibration(lm) -> None:
+    """A row whose answer stands in the prompt says nothing of the others: it is not scored."""
+    selection, monitor = build_rows(5, "selection"), _Monitor()
+    shots = [(row.input, row.target) for row in iterate_examples(selection)][:3]
+    options = {"selection": selection, "shots": shots, "monitor": monitor}
+    evaluate_model(lm, build_rows(4), build_contract(), **options, **OPTIONS)
+    num_priors, num_selected = 3, 2
+    assert monitor.done == monitor.total == 2 * 4 + num_priors + num_selected
+
+
 def test_a_row_over_the_context_fails_alone(lm) -> None:
     """A row with 100,000 words counts as wrong, and is counted; the others are measured."""
     long = to_dataset([Example(id="long", input="word " * 3000, target="good")])
@@ -140,7 +150,7 @@ def test_progress_ends_at_its_total(lm, task: str) -> None:
     monitor = _Monitor()
     options = {"selection": build_rows(5, "selection"), "monitor": monitor}
     evaluate_model(lm, build_rows(9), build_contract(task), **options, **OPTIONS)
-    assert monitor.done == monitor.total
+    assert monitor.done == monitor.total == (2 * 9 + 5 + 3 if task == "classification" else 9)
     assert [event for event, _ in monitor.events] == ["model_evaluated"]
 
 

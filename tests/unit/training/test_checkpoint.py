@@ -86,6 +86,14 @@ def test_failed_upload_is_raised(checkpoints, storage, monkeypatch):
     assert checkpoints.latest() is None
 
 
+def test_unusable_disk_is_named(storage, tmp_path):
+    """A full or broken scratch disk is not a bug in Loam: the message says where and what to do."""
+    (tmp_path / "file").write_text("in the way")
+    checkpoints = CheckpointStore(storage, tmp_path / "file" / "work")
+    with pytest.raises(StorageError, match=r"cannot be written to .*file/work/step-00000003"):
+        checkpoints.save(3, {"weight": torch.zeros(3)}, {}, CPU, -1)
+
+
 def test_state_of_another_model_is_refused(checkpoints):
     """Copying what happens to fit would resume a chimera."""
     _save(checkpoints, 1)

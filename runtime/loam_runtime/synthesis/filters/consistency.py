@@ -26,6 +26,7 @@ from loam_runtime.synthesis.scoring import LanguageModel
 NUM_ORDERS = 3
 SHOTS_PER_LABEL = 4
 MAX_MEASURED_SEEDS = 64
+MIN_MEASURED_SEEDS = 40
 SIGNIFICANCE = 0.05
 CONTENT_FREE = ("N/A", "[MASK]", "")
 
@@ -161,8 +162,11 @@ class ConsistencyFilter:
     def _measure_trust(self) -> Trust:
         from scipy.stats import binomtest
 
-        measured = _stratify(self._seeds, MAX_MEASURED_SEEDS)
         shown = {shot.id for shot in self._orders[0]}
+        others = [seed for seed in self._seeds if seed.id not in shown]
+        # A seed that is a shot needs prompts of its own; where the others suffice, it is spared.
+        enough = len(others) >= MIN_MEASURED_SEEDS
+        measured = _stratify(others if enough else self._seeds, MAX_MEASURED_SEEDS)
         unseen = [seed for seed in measured if seed.id not in shown]
         scores: dict[str, np.ndarray] = {}
         for left_out in _cut_folds([seed for seed in measured if seed.id in shown]):
