@@ -93,6 +93,7 @@ def test_report_and_predict_read_what_was_published(finished: Path) -> None:
     assert [row["input"] for row in json.loads(answered.stdout)] == texts
 
 
+@pytest.mark.timeout(900)  # eight starts, three of them with Ray
 def test_killed_at_every_stage(finished: Path, tmp_path: Path) -> None:
     """kill -9 in each stage, then the same command: it goes on where it was, asks the teacher
     nothing that was answered, and ends with the very rows and losses of an undisturbed run."""
@@ -128,7 +129,7 @@ def test_interrupt_is_resumable(finished: Path, tmp_path: Path) -> None:
     with start_loam("run", str(write_job(tmp_path)), cache=tmp_path / "cache") as process:
         wait_for_line(process, "] baselines ")
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=DEADLINE_SECONDS)
+        errors = process.stderr.read()
     assert process.returncode == 130
     assert "same command goes on" in errors
     assert "Traceback" not in errors

@@ -86,7 +86,8 @@ def start_loam(*arguments: str, cache: Path, **environment: str) -> subprocess.P
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "LOAM_CACHE": str(cache), **environment},
+        # One thread is enough for a tiny model, and does not fight with other tests' threads.
+        env={**os.environ, "LOAM_CACHE": str(cache), "OMP_NUM_THREADS": "1", **environment},
         start_new_session=True,
     )
 

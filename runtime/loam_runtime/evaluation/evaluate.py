@@ -98,7 +98,7 @@ def _select_rows(selection: Dataset | None, shots: Sequence[tuple[str, str]]) ->
     spread = iterate_examples(selection.select(range(0, len(selection), step)))
     shown = {text for text, _ in shots}
     # A row that the prompt itself answers says nothing of the others.
-    return [row for row in spread if row.input not in shown][:_MAX_SELECTION_ROWS]
+    return [row for row in spread if row.input not in shown]
 
 
 def _count_prompts(
