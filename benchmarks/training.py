@@ -31,7 +31,12 @@ from torch.nn import functional
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from loam_runtime.data.template import EncodedExample
-from loam_runtime.models.loading import load_base, prepare_model_folder, resolve_precision
+from loam_runtime.models.loading import (
+    load_base,
+    prepare_model_folder,
+    read_model_facts,
+    resolve_precision,
+)
 from loam_runtime.storage.registry import open_store
 from loam_runtime.training.checkpoint import CheckpointStore
 from loam_runtime.training.config import TrainConfig
@@ -41,6 +46,7 @@ from loam_runtime.training.loop import Recipe
 ROWS, LENGTH, SUPERVISED = 8, 64, 4
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
 LEARNING_RATE = 2e-4
+STEPS_PER_ROUND = 2
 Step = Callable[[], object]
 
 
@@ -167,9 +173,6 @@ def prepare_trl(folder: Path, rows: list[EncodedExample], scratch: Path, precisi
     return step
 
 
-STEPS_PER_ROUND = 4
-
-
 def measure(step: Step, is_trl: bool) -> float:
     """Seconds of `STEPS_PER_ROUND` steps."""
     if is_trl:
@@ -195,8 +198,7 @@ def main() -> None:
             if arguments.model
             else build_random_model(scratch / "model")
         )
-        vocabulary = 262144 if not arguments.model else 200_000
-        rows = build_rows(vocabulary)
+        rows = build_rows(read_model_facts(folder)["vocab_size"])
         steps = {
             "loam": prepare_loam(folder, rows, scratch, precision),
             "bare, supervised logits": prepare_bare(folder, rows, precision, full_logits=False),
@@ -214,6 +216,9 @@ def report(steps: dict[str, Step], num_rounds: int, precision: str) -> None:
             spent = measure(step, name.startswith("trl"))
             if index:  # the first round warms up
                 seconds[name].append(spent)
+                print(
+                    f"round {index}  {name:26s} {spent / STEPS_PER_ROUND:6.2f} s/step", flush=True
+                )
     tokens = ROWS * LENGTH * STEPS_PER_ROUND
     print(f"precision {precision}, {torch.get_num_threads()} threads, {num_rounds} rounds")
     for name, spent in seconds.items():

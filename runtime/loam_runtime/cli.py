@@ -143,7 +143,11 @@ def main() -> NoReturn:
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        app()
+        # Without standalone mode typer does not exit by itself; it returns 130 for Ctrl-C.
+        code = app(standalone_mode=False) or ExitCode.DONE
+    except typer.TyperException as error:  # a wrong command line
+        error.show()
+        sys.exit(ExitCode.BAD_MANIFEST)
     except ManifestError as error:
         _print_problems("The manifest is not valid", error.problems)
         sys.exit(ExitCode.BAD_MANIFEST)
@@ -152,7 +156,8 @@ def main() -> NoReturn:
         if error.remedy:
             print(f"What to do: {error.remedy}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
+        code = ExitCode.INTERRUPTED
+    if code == ExitCode.INTERRUPTED:
         print("Interrupted. The same command goes on where this one stopped.", file=sys.stderr)
-        sys.exit(ExitCode.INTERRUPTED)
-    sys.exit(ExitCode.DONE)
+    sys.exit(code)
