@@ -18,6 +18,7 @@ from loam_runtime.storage.base import (
 from loam_runtime.storage.local import (
     copy_hashing,
     hash_file,
+    open_in_folder,
     translate_os_errors,
     walk_files,
     write_atomically,
@@ -47,7 +48,6 @@ class FileStore:
     ) -> str:
         path = self._locate(key)
         with translate_os_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             if not if_none_match and if_match is None:
                 return _write(path, data)
             with _lock_folder(path.parent):
@@ -86,6 +86,9 @@ class FileStore:
         path = self._locate(key)
         with translate_os_errors(path), contextlib.suppress(NotADirectoryError):
             path.unlink(missing_ok=True)
+        if path.parent != self._root:
+            with contextlib.suppress(OSError):  # as in an object store, no folder without objects
+                path.parent.rmdir()
 
     def upload_file(self, path: Path, key: str) -> str:
         target = self._locate(key)
@@ -124,6 +127,6 @@ def _lock_folder(folder: Path) -> Iterator[None]:
 
     Conditions hold among conditional writers: a plain `put` does not wait for this lock.
     """
-    with (folder / f"{RESERVED_PREFIX}lock").open("ab") as file:
+    with open_in_folder(folder / f"{RESERVED_PREFIX}lock", "ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

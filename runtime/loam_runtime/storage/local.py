@@ -9,7 +9,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from loam_runtime.errors import CredentialsError, InputError, LoamError, StorageError
 from loam_runtime.storage.base import RESERVED_PREFIX, NotFoundError
@@ -58,10 +58,9 @@ def write_atomically(path: Path, *, durable: bool) -> Iterator[BinaryIO]:
     Args:
         durable: survive a power loss too, not only a killed process (costs an fsync).
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.parent / f"{RESERVED_PREFIX}{uuid.uuid4().hex}"
     try:
-        with unfinished.open("xb") as file:
+        with open_in_folder(unfinished, "xb") as file:
             yield file
             if durable:
                 file.flush()
@@ -72,6 +71,14 @@ def write_atomically(path: Path, *, durable: bool) -> Iterator[BinaryIO]:
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def open_in_folder(path: Path, mode: Literal["ab", "xb"]) -> BinaryIO:
+    """Open a file, its folder made before; another process may remove a folder it emptied."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            return path.open(mode)
 
 
 def sync_folder(folder: Path) -> None:

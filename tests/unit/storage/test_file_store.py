@@ -38,6 +38,36 @@ def test_delete_is_idempotent(store: FileStore) -> None:
     assert not store.exists("a")
 
 
+def test_a_folder_goes_with_its_last_object(store: FileStore) -> None:
+    """Rotated checkpoints must not leave a trail of empty folders, nor break who writes there."""
+    root = Path(store.uri.removeprefix("file://"))
+    store.put("steps/1/a", b"1")
+    store.put("steps/1/b", b"1")
+    store.delete("steps/1/a")
+    assert store.exists("steps/1/b")
+    store.delete("steps/1/b")
+    assert not (root / "steps/1").exists()
+    store.put("steps/1/a", b"2")
+    assert store.get("steps/1/a") == b"2"
+
+
+def _put_and_delete(root: str, writer: int) -> None:
+    store = FileStore(Path(root))
+    for _ in range(50):
+        store.put(f"shared/{writer}", b"x")
+        store.delete(f"shared/{writer}")
+
+
+def test_removing_a_folder_never_fails_a_writer(store: FileStore) -> None:
+    """A writer may find its folder gone between making and using it."""
+    root = store.uri.removeprefix("file://")
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(4, mp_context=context) as pool:
+        for _ in pool.map(_put_and_delete, [root] * 4, range(4)):
+            pass
+    assert store.list() == []
+
+
 def test_missing_objects_raise_not_found(store: FileStore, tmp_path: Path) -> None:
     """Absence has an error of its own: resuming asks "is it there?" by it."""
     for read in (store.get, store.get_with_etag, store.stat):
