@@ -33,6 +33,7 @@ from loam_runtime.storage.run_store import RunStore
 
 if TYPE_CHECKING:
     from loam_api.finetunejob import FineTuneJob
+    from loam_runtime.steps.context import JobContext
 
 STAGES = ("split", "synthesize", "plan", "baselines", "train", "evaluate", "report", "publish")
 
@@ -91,7 +92,7 @@ def run_job(job: FineTuneJob, *, base_dir: Path, metrics_port: int = 0) -> RunOu
     return RunOutcome(False, published.summary())
 
 
-def run_stages(context: Any, monitor: RunMonitor) -> None:
+def run_stages(context: JobContext, monitor: RunMonitor) -> None:
     """The stages in order; each is skipped where this run has done it before."""
     from loam_runtime.steps import evaluate, plan, publish, report, split, synthesize, train
 
