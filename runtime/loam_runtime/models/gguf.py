@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from loam_runtime.errors import InputError
 from loam_runtime.models.checks import check_model_folder
-from loam_runtime.storage.cache import cache_dir, digest_path
+from loam_runtime.storage.cache import cache_dir, digest_path, keep
 
 logger = logging.getLogger(__name__)
 
@@ -28,36 +24,14 @@ def convert_gguf(path: Path) -> Path:
     Raises:
         InputError: transformers cannot read the file, or its tokenizer does not work.
     """
-    models = cache_dir() / "models"
-    models.mkdir(parents=True, exist_ok=True)
-    digest = digest_path(path)
-    target = models / digest
-    if target.is_dir():
-        return target
-    with _lock(models / f".{digest}.lock"):
-        if target.is_dir():
-            return target
-        # Under the lock, whatever is left of an earlier conversion is a killed process's.
-        for stale in models.glob(f".{digest}.tmp-*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{digest}.tmp-", dir=models))
-        try:
-            logger.info("converting %s once into %s: takes a minute or two", path, target)
-            _write_safetensors(path, scratch)
-            check_model_folder(scratch)
-            _flush_to_disk(scratch)
-            os.rename(scratch, target)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+    return keep(cache_dir() / "models" / digest_path(path), partial(_convert, path))
+
+
+def _convert(path: Path, folder: Path) -> None:
+    logger.info("converting %s once: takes a minute or two", path)
+    _write_safetensors(path, folder)
+    check_model_folder(folder)
     logger.info("converted %s", path)
-    return target
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _write_safetensors(path: Path, folder: Path) -> None:
@@ -118,10 +92,3 @@ def _check_tokenizer(tokenizer: object, path: Path) -> None:
             f"The tokenizer inside {path} does not work: {'; '.join(problems)}.",
             remedy="Use the model's safetensors folder with its own tokenizer.",
         )
-
-
-def _flush_to_disk(folder: Path) -> None:
-    """A rename must not outlive the bytes it names when the machine loses power."""
-    for file in folder.iterdir():
-        with file.open("rb") as stream:
-            os.fsync(stream.fileno())

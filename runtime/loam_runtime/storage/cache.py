@@ -1,4 +1,4 @@
-"""Remote files and folders on this machine's disk, kept by content and downloaded once."""
+"""What can be had again, kept by content on this machine's disk: downloads, conversions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from loam_runtime.storage.base import NotFoundError, ObjectInfo, ObjectStore
@@ -16,7 +16,7 @@ from loam_runtime.storage.local import cache_dir, sync_folder, translate_os_erro
 from loam_runtime.storage.registry import is_local, open_store, resolve_uri, split_uri
 from loam_runtime.storage.transfer import download_folder
 
-__all__ = ["cache_dir", "digest_path", "fetch"]
+__all__ = ["cache_dir", "digest_path", "fetch", "keep"]
 
 
 def fetch(uri: str, *, revision: str = "", base_dir: Path | None = None) -> Path:
@@ -50,11 +50,7 @@ def fetch(uri: str, *, revision: str = "", base_dir: Path | None = None) -> Path
 def _fetch_file(store: ObjectStore, key: str) -> Path:
     entry = _locate_entry(f"{store.uri}/{key}", [store.stat(key)])
     name = key.rpartition("/")[2]
-    with _locked(entry):
-        if not entry.exists():
-            with _new_entry(entry) as folder:
-                store.download_file(key, folder / name)
-    return entry / name
+    return keep(entry, lambda folder: store.download_file(key, folder / name)) / name
 
 
 def _fetch_folder(store: ObjectStore, prefix: str, uri: str) -> Path:
@@ -62,11 +58,7 @@ def _fetch_folder(store: ObjectStore, prefix: str, uri: str) -> Path:
     if not objects:
         raise NotFoundError(f"There is nothing at {uri}.", remedy="Check the URI.")
     entry = _locate_entry(f"{store.uri}/{prefix}/", objects)
-    with _locked(entry):
-        if not entry.exists():
-            with _new_entry(entry) as folder:
-                download_folder(store, prefix, folder)
-    return entry
+    return keep(entry, lambda folder: download_folder(store, prefix, folder))
 
 
 def _locate_entry(name: str, objects: Sequence[ObjectInfo]) -> Path:
@@ -74,6 +66,20 @@ def _locate_entry(name: str, objects: Sequence[ObjectInfo]) -> Path:
     lines = [name, *(f"{info.key}\0{info.size}\0{info.etag}" for info in objects)]
     digest = hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()
     return cache_dir() / "downloads" / digest[:32]
+
+
+def keep(entry: Path, fill: Callable[[Path], object]) -> Path:
+    """A folder of the cache, made once: whole or not at all, whoever else wants it waits.
+
+    Args:
+        fill: writes the content into the folder it is given.
+    """
+    if not entry.exists():
+        with _locked(entry):
+            if not entry.exists():
+                with _new_entry(entry) as folder:
+                    fill(folder)
+    return entry
 
 
 @contextlib.contextmanager
