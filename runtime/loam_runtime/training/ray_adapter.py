@@ -22,6 +22,7 @@ import tenacity
 
 from loam_runtime.errors import LoamError
 from loam_runtime.training.config import TrainConfig
+from loam_runtime.training.ray_task import ADAPTER_PREFIX, WorkerTask, run_worker
 from loam_runtime.training.result import TrainResult
 from loam_runtime.training.run_address import RunAddress
 
@@ -68,8 +69,6 @@ def fit(
     """
     with connect_ray(config.num_workers), tempfile.TemporaryDirectory(prefix="loam-ray-") as folder:
         import ray
-
-        from loam_runtime.training.ray_worker import ADAPTER_PREFIX, WorkerTask
 
         node = ray.get_runtime_context().get_node_id()
         task = WorkerTask(
@@ -124,7 +123,9 @@ def _init_ray(num_workers: int) -> None:
     )
 
 
-def _fit_task(task: Any, ray_dir: Path, on_event: Callable[[dict[str, Any]], None]) -> TrainResult:
+def _fit_task(
+    task: WorkerTask, ray_dir: Path, on_event: Callable[[dict[str, Any]], None]
+) -> TrainResult:
     import ray
 
     from loam_runtime.training.ray_mailbox import Mailbox
@@ -163,11 +164,9 @@ def _start(function: Callable[[], Any]) -> Future:
     return future
 
 
-def _build_trainer(task: Any, mailbox: Any, ray_dir: Path) -> Any:
+def _build_trainer(task: WorkerTask, mailbox: Any, ray_dir: Path) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
-
-    from loam_runtime.training.ray_worker import run_worker
 
     on_gpu = task.config.device.startswith("cuda")
     return TorchTrainer(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -14,28 +12,12 @@ import torch
 
 from loam_runtime.errors import DivergenceError, LoamError, OutOfMemoryError
 from loam_runtime.training.checkpoint import CheckpointStore
-from loam_runtime.training.config import TrainConfig
 from loam_runtime.training.distributed import Distributed, join_group
 from loam_runtime.training.loop import train
+from loam_runtime.training.ray_task import ADAPTER_PREFIX, WorkerTask
 from loam_runtime.training.rows import read_encoded
-from loam_runtime.training.run_address import RunAddress
 
-ADAPTER_PREFIX = "training/adapter"
 _STOP_CHECK_SECONDS = 0.1  # an answer takes about 1 ms
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerTask:
-    """What every worker is given. Paths are read on the worker's own machine."""
-
-    config: TrainConfig
-    model_folder: Path
-    train_path: Path
-    validation_path: Path | None
-    run: RunAddress
-    work_dir: Path
-    output_dir: Path
-    driver_node: str
 
 
 class _Line:
@@ -60,8 +42,8 @@ class _Line:
         ray.get(self._mailbox.is_stop_requested.remote())
 
 
-def run_worker(settings: dict[str, Any]) -> dict[str, Any] | None:
-    """Ray Train's training function.
+def work(task: WorkerTask, mailbox: Any) -> dict[str, Any] | None:
+    """Train as this worker of the group.
 
     Returns:
         On rank 0, the result as a dictionary; None if training ended otherwise.
@@ -70,7 +52,6 @@ def run_worker(settings: dict[str, Any]) -> dict[str, Any] | None:
         Exception: only what a restart of all workers may heal (a lost peer), or what has to end
             the other workers, which wait for this one in a collective operation.
     """
-    task, mailbox = settings["task"], settings["mailbox"]
     if ray.get(mailbox.get_failure.remote()):
         return None
     distributed = join_group(ray.train.torch.get_device())
