@@ -22,7 +22,8 @@ import tenacity
 
 from loam_runtime.errors import LoamError
 from loam_runtime.training.config import TrainConfig
-from loam_runtime.training.ray_task import ADAPTER_PREFIX, WorkerTask, run_worker
+from loam_runtime.training.ray_entry import run_worker
+from loam_runtime.training.ray_task import ADAPTER_PREFIX, WorkerTask
 from loam_runtime.training.result import TrainResult
 from loam_runtime.training.run_address import RunAddress
 

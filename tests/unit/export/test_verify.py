@@ -105,7 +105,7 @@ def test_divergence_is_zero_for_equal_distributions_only(rows, shift):
     other = logits.copy()
     other[0, 0] += 5
     other[0, 1] -= 5
-    assert compute_mean_kl(logits, other) >= 0
+    assert compute_mean_kl(logits, other) >= -1e-15  # of rounding
 
 
 def edit_weights(folder, edit):
