@@ -132,8 +132,8 @@ def write_complaints(call: Call) -> Reply:
 
 
 def test_stage_tops_up(tmp_path: Path) -> None:
-    """The number of rows *kept* is what was asked for, by class; rejected rows are told with
-    their reasons, and no copy of a test input comes through."""
+    """The number of rows *kept* is what was asked for, by class; every other row is told
+    with its reason, and no copy of a test input comes through."""
     with serve_script(write_complaints) as server:
         result = run_stage(server, tmp_path)
     assert len(result.kept) == 20
@@ -145,6 +145,7 @@ def test_stage_tops_up(tmp_path: Path) -> None:
     assert any(name == "duplicates" for name, _ in reasons)
     report = result.report
     assert report["missing"] == 0
+    assert len(result.kept) + len(result.rejected) == report["rows"] + report["malformed"]
     assert set(report["filters"]) == {"duplicates", "contamination", "quality"}
     assert report["filters"]["duplicates"]["retention_by_class"].keys() == {"billing", "delivery"}
 

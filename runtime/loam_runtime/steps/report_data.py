@@ -30,6 +30,14 @@ MODEL_NAMES = {
 # Which field of a prediction is the answer that the decisive metric judges.
 _ANSWER_FIELDS = ("label", "answer", "generatedText")
 _NO_LABEL = "(no label)"
+_USAGE_NAMES = {
+    "spent_requests": "teacher requests",
+    "spent_tokens": "teacher tokens",
+    "reused": "answers used again, without a request",
+    "retries": "requests tried again",
+    "rate_limited": "requests refused for their rate",
+    "given_up": "requests given up",
+}
 NUM_SAMPLES = 8
 NUM_PREDICTIONS = 40
 
@@ -243,8 +251,9 @@ def _describe_trust(filters: dict[str, dict[str, Any]]) -> str:
 
 
 def _describe_usage(outputs: Outputs) -> list[Any]:
-    usage = dict(outputs.synthesis["usage"]) if outputs.synthesis else {}
+    usage = outputs.synthesis["usage"] if outputs.synthesis else {}
     training = outputs.training["training"]
-    usage["training seconds"] = round(training["train_seconds"], 1)
-    usage["training tokens"] = training["num_tokens"]
-    return [{"name": name.replace("_", " "), "value": str(v)} for name, v in usage.items()]
+    facts = {name: usage[key] for key, name in _USAGE_NAMES.items() if usage.get(key)}
+    facts["training seconds"] = round(training["train_seconds"], 1)
+    facts["training tokens"] = training["num_tokens"]
+    return [{"name": name, "value": str(value)} for name, value in facts.items()]

@@ -16,7 +16,7 @@ from loam_runtime.synthesis.drawing import Drawing
 from loam_runtime.synthesis.filters.base import FilterChain
 from loam_runtime.synthesis.filters.registry import build_judges, build_validity_filters
 from loam_runtime.synthesis.segments import SegmentStore
-from loam_runtime.synthesis.strategies.base import SamplingSettings, TaskBrief
+from loam_runtime.synthesis.strategies.base import Rejection, SamplingSettings, TaskBrief
 from loam_runtime.synthesis.teachers import Teacher
 
 if TYPE_CHECKING:
@@ -138,7 +138,13 @@ def _draw_and_select(
         "missing": spec.target_count - len(kept),
     }
     monitor.log("synthesis finished", kept=len(kept), missing=report["missing"], **usage)
-    rejected = describe_rejections([*collection.malformed, *chain.rejected])
+    chosen = {row.id for row in kept}
+    spare = [
+        Rejection(row, "good, but more than wanted", "selection", chain.scores.get(row.id))
+        for row in collection.kept
+        if row.id not in chosen
+    ]
+    rejected = describe_rejections([*collection.malformed, *chain.rejected, *spare])
     return SynthesisResult(to_dataset(kept), rejected, report, usage)
 
 
