@@ -6,7 +6,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from loam_api.base import MAY_BE_RAISED, MUTABLE, ApiModel, Endpoint, RequiredText, Rule, SecretKeyRef
+from loam_api.base import (
+    MAY_BE_RAISED,
+    MUTABLE,
+    ApiModel,
+    Endpoint,
+    RequiredText,
+    Rule,
+    SecretKeyRef,
+)
 
 MAX_BUDGET = 10**12
 
