@@ -5,6 +5,7 @@ from __future__ import annotations
 JOB_LABEL = "loam.dev/job"
 STEP_LABEL = "loam.dev/step"
 ATTEMPT_LABEL = "loam.dev/attempt"
+JOB_UID_LABEL = "loam.dev/job-uid"
 ROLE_LABEL = "loam.dev/role"
 MANAGED_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_VALUE = "loam"

@@ -210,8 +210,10 @@ def _suspend(observed: Observed, status: FineTuneJobStatus, now: datetime) -> De
     status = change(status, start_time=None)
     if _has_running(observed, now):
         status = enter_state(status, "Suspending", now)
-        return Decision(status, list_leftovers(observed, status), 5.0)
-    return Decision(enter_state(status, "Suspended", now))
+        leftovers = list_leftovers(observed, status)
+        return Decision(status, leftovers, PODS_RECHECK_SECONDS, is_weighty=True)
+    suspended = enter_state(status, "Suspended", now)
+    return Decision(suspended, is_weighty=suspended != status)
 
 
 def _start_or_wait(

@@ -6,14 +6,12 @@ killed between any two calls, and two of them may run on memories of different a
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.unit.operator.world import Operator, World
 
 from loam_operator.status import read_state, read_status
-
-from hypothesis import Phase
 
 PHASES = [Phase.explicit, Phase.reuse, Phase.generate]
 EXITS = st.sampled_from([0, 0, 0, 1, 2, 10, 11, 12, 13, 14, 15, 130, 200])
@@ -25,8 +23,13 @@ RUBBISH = (
     "x" * 20_000,
     "[" * 9_000,
     '{"attempt": 1, "stage": "no", "result": {"exitCode": 0}}',
+    '{"attempt": ATTEMPT, "result": {"exitCode": 0}}',
     '{"attempt": 7, "result": {"exitCode": 0}}',
 )
+
+
+def has_ray_jobs(machine: Job) -> bool:
+    return bool(machine.world.ray_jobs)
 
 
 class Job(RuleBasedStateMachine):
@@ -46,9 +49,9 @@ class Job(RuleBasedStateMachine):
         self.disturbances = 1
         self.was_retried = False
 
-    def pick_ray_job(self, pick: int) -> str | None:
+    def pick_ray_job(self, pick: int) -> str:
         names = sorted(self.world.ray_jobs)
-        return names[pick % len(names)] if names else None
+        return names[pick % len(names)]
 
     # --- the operators ---------------------------------------------------------------------
     @rule(which=st.sampled_from([0, 0, 0, 1]), is_all_heard=st.booleans())
@@ -69,64 +72,89 @@ class Job(RuleBasedStateMachine):
         self.disturbances += 1
         self.operators[which].restart()
 
-    @rule(pick=PICK, kind=st.sampled_from(["job", "ray_job", "pod", "progress"]))
-    def hear(self, pick: int, kind: str) -> None:
-        operator = self.operators[0]
-        if kind == "job":
+    @rule(
+        rounds=st.integers(1, 6),
+        exit_code=EXITS,
+        ears=st.lists(st.sampled_from(["job", "ray_job", "pod", "progress"]), unique=True),
+        which=st.sampled_from([0, 0, 1]),
+    )
+    def go_on(self, rounds: int, exit_code: int, ears: list[str], which: int) -> None:
+        """Everybody does what they do, and some news gets through."""
+        for _ in range(rounds):
+            self.hear_some(self.operators[which], ears)
+            self.operators[which].work()
+            for name in sorted(self.world.ray_jobs):
+                self.world.advance_ray_job(name, exit_code)
+            self.world.collect_garbage()
+            self.world.seconds += 7
+
+    def hear_some(self, operator: Operator, ears: list[str]) -> None:
+        world = self.world
+        if "job" in ears:
             operator.hear_job()
-            return
-        held = {
-            "ray_job": {**self.world.ray_jobs, **operator._held("ray_jobs")},
-            "pod": {**self.world.pods, **operator._held("pods")},
-            "progress": {**self.world.progress, **operator._held("progress")},
-        }[kind]
-        if held:
-            getattr(operator, f"hear_{kind}")(sorted(held)[pick % len(held)])
+        for kind, true in (
+            ("ray_job", world.ray_jobs),
+            ("pod", world.pods),
+            ("progress", world.progress),
+        ):
+            if kind in ears:
+                held = operator._held("progress" if kind == "progress" else f"{kind}s")
+                for name in {**true, **held}:
+                    getattr(operator, f"hear_{kind}")(name)
 
     # --- the cluster -----------------------------------------------------------------------
+    @precondition(has_ray_jobs)
     @rule(pick=PICK, exit_code=EXITS)
     def run_ray_job(self, pick: int, exit_code: int) -> None:
+        self.world.advance_ray_job(self.pick_ray_job(pick), exit_code)
+
+    @precondition(has_ray_jobs)
+    @rule(pick=PICK)
+    def end_without_result(self, pick: int) -> None:
         name = self.pick_ray_job(pick)
-        if name:
-            self.world.advance_ray_job(name, exit_code)
+        if self.world.ray_jobs[name].job_status == "RUNNING":
+            self.disturbances += 1
+            self.world.update_ray_job(name, job_status="SUCCEEDED", deployment_status="Complete")
 
     @rule()
     def collect_garbage(self) -> None:
         self.world.collect_garbage()
 
+    @precondition(has_ray_jobs)
     @rule(pick=PICK)
     def replace_head(self, pick: int) -> None:
-        name = self.pick_ray_job(pick)
-        if name:
-            self.disturbances += 1
-            self.world.replace_head(name)
+        self.disturbances += 1
+        self.world.replace_head(self.pick_ray_job(pick))
 
+    @precondition(has_ray_jobs)
     @rule(pick=PICK)
     def preempt(self, pick: int) -> None:
-        name = self.pick_ray_job(pick)
-        if name:
-            self.disturbances += 1
-            self.world.hold(name)
+        self.disturbances += 1
+        self.world.hold(self.pick_ray_job(pick))
 
+    @precondition(has_ray_jobs)
     @rule(pick=PICK, role=st.sampled_from(["head", "worker"]))
     def kill_for_memory(self, pick: int, role: str) -> None:
-        name = self.pick_ray_job(pick)
-        if name:
-            self.disturbances += 1
-            self.world.kill_for_memory(name, role)
+        self.disturbances += 1
+        self.world.kill_for_memory(self.pick_ray_job(pick), role)
 
-    @rule(pick=PICK)
-    def delete_child(self, pick: int) -> None:
+    @precondition(has_ray_jobs)
+    @rule(pick=PICK, is_at_once=st.booleans())
+    def delete_child(self, pick: int, is_at_once: bool) -> None:
+        """By hand: in the foreground, or at once with its pods left to themselves for a while."""
+        self.disturbances += 1
         name = self.pick_ray_job(pick)
-        if name:
-            self.disturbances += 1
-            self.world.delete_job_object(name)
+        self.world.delete_job_object(name)
+        if is_at_once:
+            del self.world.ray_jobs[name]
 
+    @precondition(has_ray_jobs)
     @rule(pick=PICK, which=st.integers(0, len(RUBBISH) - 1))
     def write_rubbish(self, pick: int, which: int) -> None:
         attempts = sorted(self.world.progress)
         if attempts:
-            self.world.progress[attempts[pick % len(attempts)]] = RUBBISH[which]
+            attempt = attempts[pick % len(attempts)]
+            self.world.write_progress(attempt, RUBBISH[which].replace("ATTEMPT", str(attempt)))
 
     @rule(seconds=st.sampled_from([1, 15, 130, 400]))
     def pass_time(self, seconds: int) -> None:
@@ -154,7 +182,7 @@ class Job(RuleBasedStateMachine):
         # An attempt costs at most: start, three phases, its end; two objects and a deletion.
         attempts = read_status(self.world.job.status).attempts
         last = attempts[-1].number if attempts else 0
-        assert self.world.counts.total <= 12 + 12 * last + 6 * self.disturbances
+        assert self.world.counts.total <= 12 + 14 * last + 6 * self.disturbances
 
     def teardown(self) -> None:
         """With the trouble over, every job comes to a true end, and then nothing is written."""

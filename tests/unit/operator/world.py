@@ -63,10 +63,10 @@ class World:
         self.ray_jobs: dict[str, RayJobView] = {}
         self.pods: dict[str, PodView] = {}
         self.progress: dict[int, str] = {}
-        self.children = {"ServiceAccount", "Role", "RoleBinding", "ConfigMap"}
+        self.children = {"ServiceAccount", "ConfigMap"}
         self.foreign: set[str] = set()
         self.claims: dict[tuple[int, str], str] = {}
-        self.published = False
+        self.successes: set[int] = set()
         self.transitions: list[str] = []
         self.crash_in: int | None = None
         self.crash_after = False
@@ -114,7 +114,7 @@ class World:
         held = self.ray_jobs.get(name)
         if held is None:
             self._check_launch(launch)
-            self.counts.created += 2  # with its progress ConfigMap
+            self.counts.created += 4  # with its progress ConfigMap, Role and RoleBinding
             held = RayJobView(
                 name, self.make_uid(), job.uid, launch.step, launch.attempt, self.make_version()
             )
@@ -140,8 +140,8 @@ class World:
         self._maybe_crash()
 
     async def delete_access(self, job: JobView) -> None:
-        self.counts.deleted += 4 - len(self.children)
-        self.children = {"ServiceAccount", "Role", "RoleBinding", "ConfigMap"}
+        self.counts.deleted += 4
+        self.children = {"ServiceAccount", "ConfigMap"}
 
     # --- what must never happen ------------------------------------------------------------
     def _check_launch(self, launch: Launch) -> None:
@@ -179,7 +179,7 @@ class World:
             if one.reason and one.number in ended:
                 assert ended[one.number] == one, "an ended attempt was written again"
         if new.name == "Succeeded":
-            assert self.published, "a success that published nothing"
+            assert after.attempts[-1].number in self.successes, "a success out of thin air"
         conditions = {condition.type: condition.status for condition in after.conditions}
         assert (conditions["Complete"] == "True") == (new.phase == "Succeeded")
         assert (conditions["Failed"] == "True") == (new.phase == "Failed")
@@ -215,6 +215,7 @@ class World:
         self.ray_jobs[name] = replace(
             self.ray_jobs[name], resource_version=self.make_version(), **fields
         )
+        self._note_successes()
 
     def update_pod(self, name: str, **fields: Any) -> None:
         self.pods[name] = replace(self.pods[name], resource_version=self.make_version(), **fields)
@@ -237,6 +238,8 @@ class World:
                 self.progress.pop(ray_job.attempt, None)
 
     def list_pods(self, ray_job: str) -> list[PodView]:
+        if ray_job not in self.ray_jobs:
+            return []
         uid = self.ray_jobs[ray_job].uid
         return [pod for pod in self.pods.values() if pod.name.startswith(f"{uid}-")]
 
@@ -297,12 +300,23 @@ class World:
         if exit_code:
             self.fail_ray_job(name, f"Job entrypoint command failed with exit code {exit_code}")
             return
-        self.published = True
         self.update_ray_job(name, job_status="SUCCEEDED", deployment_status="Complete")
 
     def say(self, attempt: int, document: ProgressDocument) -> None:
         if attempt in self.progress:
-            self.progress[attempt] = document.to_json()
+            self.write_progress(attempt, document.to_json())
+
+    def write_progress(self, attempt: int, text: str) -> None:
+        self.progress[attempt] = text
+        self._note_successes()
+
+    def _note_successes(self) -> None:
+        """A success takes both: KubeRay's word and a valid result."""
+        for one in self.ray_jobs.values():
+            told = parse_progress(self.progress.get(one.attempt, ""), one.attempt)
+            is_done = (one.job_status, one.deployment_status) == ("SUCCEEDED", "Complete")
+            if is_done and told and told.result and told.result.exit_code == 0:
+                self.successes.add(one.attempt)
 
     def fail_ray_job(self, name: str, message: str) -> None:
         self.update_ray_job(
