@@ -32,6 +32,7 @@ def build_head_pod(job: JobView, spec: FineTuneJobSpec, launch: Launch, settings
     environment = [
         *_build_environment(spec),
         {"name": "LOAM_ATTEMPT", "value": str(launch.attempt)},
+        {"name": "LOAM_JOB_UID", "value": job.uid},
         {"name": "LOAM_PROGRESS", "value": f"{job.namespace}/{name}"},
         {"name": "LOAM_MICRO_BATCH_DIVISOR", "value": str(launch.micro_batch_divisor)},
         {"name": "LOAM_SECRETS_DIR", "value": SECRETS_DIR},

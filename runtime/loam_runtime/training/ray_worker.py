@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ import ray.train.torch
 import torch
 
 from loam_runtime.errors import DivergenceError, LoamError, OutOfMemoryError
+from loam_runtime.storage.run_store import RunStore
 from loam_runtime.training.checkpoint import CheckpointStore
 from loam_runtime.training.config import TrainConfig
 from loam_runtime.training.distributed import Distributed, join_group
 from loam_runtime.training.loop import train
 from loam_runtime.training.rows import read_encoded
 from loam_runtime.training.run_address import RunAddress
+from loam_runtime.training.shared_inputs import ModelSource, fetch_model, fetch_rows
 
 ADAPTER_PREFIX = "training/adapter"
 _STOP_CHECK_SECONDS = 0.1  # an answer takes about 1 ms
@@ -26,9 +28,11 @@ _STOP_CHECK_SECONDS = 0.1  # an answer takes about 1 ms
 
 @dataclass(frozen=True, slots=True)
 class WorkerTask:
-    """What every worker is given. Paths are read on the worker's own machine."""
+    """What every worker is given. A worker on another machine than the driver's fetches model and
+    rows for itself; see `shared_inputs`."""
 
     config: TrainConfig
+    model: ModelSource
     model_folder: Path
     train_path: Path
     validation_path: Path | None
@@ -58,6 +62,17 @@ class _Line:
     def flush(self) -> None:
         """Wait until all that was posted has arrived: an actor answers one caller in order."""
         ray.get(self._mailbox.is_stop_requested.remote())
+
+
+def localize_task(task: WorkerTask, run: RunStore) -> WorkerTask:
+    """The task with model and rows on this machine, from their stores."""
+    folder = task.work_dir / "rows"
+    return replace(
+        task,
+        model_folder=fetch_model(task.model),
+        train_path=fetch_rows(run, task.train_path, folder),
+        validation_path=task.validation_path and fetch_rows(run, task.validation_path, folder),
+    )
 
 
 def run_worker(settings: dict[str, Any]) -> dict[str, Any] | None:
@@ -101,6 +116,9 @@ def _train(task: WorkerTask, distributed: Distributed, line: _Line) -> dict[str,
     if distributed.device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
     run = task.run.open()
+    is_with_driver = ray.get_runtime_context().get_node_id() == task.driver_node
+    if not is_with_driver:
+        task = localize_task(task, run)
     validation_rows = read_encoded(task.validation_path) if task.validation_path else ()
     work_dir = task.work_dir / f"rank-{distributed.rank}"
     result = train(
@@ -116,7 +134,7 @@ def _train(task: WorkerTask, distributed: Distributed, line: _Line) -> dict[str,
     )
     if not distributed.is_main:
         return None
-    if ray.get_runtime_context().get_node_id() != task.driver_node:
+    if not is_with_driver:
         run.upload_folder(task.output_dir, ADAPTER_PREFIX)
     line.flush()
     return result.to_dict()
