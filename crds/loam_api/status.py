@@ -85,7 +85,7 @@ class Metrics(StatusModel):
 class FineTuneJobStatus(StatusModel):
     """What was observed."""
 
-    observed_generation: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(
+    observed_generation: Annotated[int, Field(ge=0, le=2**53)] | None = Field(
         default=None, description="Generation of the spec that this status speaks of."
     )
     start_time: Time | None = Field(

@@ -58,7 +58,8 @@ class Api:
             raise
 
     async def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        return await self.request("POST", path, body=body)
+        # Strict: an older KubeRay that does not know a field must not drop it unseen.
+        return await self.request("POST", path, body=body, query=[("fieldValidation", "Strict")])
 
     async def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         return await self.request("PATCH", path, body=body, content_type=MERGE_PATCH)

@@ -17,6 +17,8 @@ from loam_api.status import (
 )
 from loam_operator.states import MILESTONES, STATES_BY_NAME, State
 
+# Everything a reader needs is in these; the same words eleven times would only cost space.
+_TOLD = ("Ready", "Failed")
 MAX_STATUS_BYTES = 64 * 1024
 
 
@@ -114,13 +116,12 @@ def _build_condition(
     is_same = held is not None and held.status == value
     if held is not None and is_same and kind in (*MILESTONES, "Validated"):
         return held
-    # Everything a reader needs is on Ready; the same words nine times would only cost space.
     return Condition.model_validate(
         {
             "type": kind,
             "status": value,
             "reason": reason,
-            "message": message if kind == "Ready" or is_true else "",
+            "message": message if kind in _TOLD else "",
             "lastTransitionTime": held.last_transition_time
             if held is not None and is_same
             else format_time(now),

@@ -77,6 +77,10 @@ def register(
             enqueue,
         )
 
+    @kopf.on.login(registry=registry)
+    async def _(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
     @kopf.on.event(*_LEASES, registry=registry)
     async def _(**_: Any) -> None:
         pulse()
