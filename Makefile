@@ -11,7 +11,7 @@ MODEL := examples/models/gemma-3-270m-q4_k_m.gguf
 
 help:
 	@echo "make demo   from seed examples to a measured adapter, on this machine (Python 3.11+ only)"
-	@echo "make test   every test that needs no root (Go builds the S3 server of the tests)"
+	@echo "make test   every test that needs no root (Go builds its S3 server and its Kubernetes)"
 	@echo "make lint   ruff and mypy          make crds   the CRD and its reference, from the models"
 	@echo "make bench  what docs/benchmarks.md reports      make lock   renew requirements.txt"
 
@@ -32,12 +32,12 @@ demo: setup $(MODEL)
 
 # --- tests -----------------------------------------------------------------------------------
 test: setup $(MODEL) test-tools
-	$(PYTHON) -m pytest -q --durations=15
+	$(PYTHON) -m pytest -q --durations=15 --ignore=tests/e2e
 
 .PHONY: test-tools
 test-tools: setup
 	bash tools/browser.sh
-	$(PYTHON) tests/tools/build_tools.py
+	$(PYTHON) tests/tools/build_tools.py versitygw kubernetes helm
 
 test-gpu: setup
 	$(PYTHON) -m pytest -q tests/gpu

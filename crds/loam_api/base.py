@@ -11,7 +11,10 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError, to_jsonable_python
 
 RULE_ERROR = "cross_field_rule"
-MUTABLE = "x-mutable"  # marks a field of the spec that may change while the job runs
+# Marks a field of the spec that may change while the job runs; its value says how, in words.
+MUTABLE = "x-mutable"
+MAY_BE_RAISED = "May be raised."
+MAY_CHANGE = "May be changed at any time."
 
 _URI = r"^(s3|file|hf)://.+$"
 _OPTIONAL_URI = r"^((s3|file|hf)://.+)?$"
@@ -20,6 +23,8 @@ _ENDPOINT = r"^https?://[^@\s]+$"
 _NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 _SECRET_NAME = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
 _SECRET_KEY = r"^[-._a-zA-Z0-9]+$"
+_CPU = r"^([1-9][0-9]{0,4}m?|0\.[0-9]{1,3})$"
+_MEMORY = r"^[1-9][0-9]{0,5}(Mi|Gi|Ti)$"
 
 MAX_NAME_LENGTH = 34
 
@@ -32,6 +37,8 @@ PATTERN_WORDS = {
     _NAME: "lower-case letters, digits and dashes, with a letter first and no dash last",
     _SECRET_NAME: "lower-case letters, digits, dots and dashes",
     _SECRET_KEY: "letters, digits, dots, dashes and underscores",
+    _CPU: "a number of CPUs such as 4, 0.5 or 500m",
+    _MEMORY: "an amount of memory such as 512Mi or 16Gi",
 }
 
 Uri = Annotated[str, StringConstraints(pattern=_URI, max_length=1024)]
@@ -41,6 +48,8 @@ Endpoint = Annotated[str, StringConstraints(pattern=_ENDPOINT, max_length=512)]
 Name = Annotated[str, StringConstraints(pattern=_NAME, max_length=MAX_NAME_LENGTH)]
 SecretName = Annotated[str, StringConstraints(pattern=_SECRET_NAME, max_length=253)]
 SecretKey = Annotated[str, StringConstraints(pattern=_SECRET_KEY, max_length=253)]
+Cpu = Annotated[str, StringConstraints(pattern=_CPU, max_length=8)]
+Memory = Annotated[str, StringConstraints(pattern=_MEMORY, max_length=8)]
 FieldName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 OptionalFieldName = Annotated[str, StringConstraints(max_length=128)]
 RequiredText = Annotated[str, StringConstraints(min_length=1, max_length=512)]
@@ -111,3 +120,9 @@ class SecretKeyRef(ApiModel):
     key: SecretKey = Field(
         description="Key inside the Secret. On a laptop, the environment variable of this name."
     )
+
+
+class SecretRef(ApiModel):
+    """A Secret in the job's own namespace, whose keys become environment variables."""
+
+    name: SecretName = Field(description="Name of the Secret.")

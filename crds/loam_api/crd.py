@@ -21,7 +21,8 @@ _NAME_RULE = {
 }
 
 _IMMUTABLE_MESSAGE = (
-    "spec cannot be changed, but for a raised synthesis.budget: a changed experiment is a new name"
+    "spec cannot be changed, but for suspend, backoffLimit, activeDeadlineSeconds, "
+    "clusterTTLSeconds and a raised synthesis.budget: a changed experiment is a new name"
 )
 
 

@@ -12,7 +12,19 @@ from typing import Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from loam_api.base import ApiModel, Name, OutputUri, Rule, SecretKeyRef, ShortText, Uri
+from loam_api.base import (
+    MAY_CHANGE,
+    MUTABLE,
+    ApiModel,
+    Name,
+    OutputUri,
+    Rule,
+    SecretKeyRef,
+    SecretRef,
+    ShortText,
+    Uri,
+)
+from loam_api.compute_block import Compute, HeadResources, WorkerResources, Workers
 from loam_api.data_block import (
     DataSource,
     DataSpec,
@@ -52,6 +64,7 @@ __all__ = [
     "FineTuneJobSpec",
     "FineTuneJobStatus",
     "FullSettings",
+    "HeadResources",
     "LoraSettings",
     "Method",
     "ModelSpec",
@@ -61,12 +74,14 @@ __all__ = [
     "RowFormat",
     "Sampling",
     "SecretKeyRef",
+    "SecretRef",
     "Synthesis",
     "Task",
     "Teacher",
     "Template",
     "Training",
     "ValidationSplit",
+    "WorkerResources",
     "Workers",
 ]
 
@@ -85,6 +100,11 @@ class ModelSpec(ApiModel):
     )
     revision: ShortText = Field(
         default="", description="Branch, tag or commit of an hf:// model; empty for the default."
+    )
+    secret_ref: SecretRef | None = Field(
+        default=None,
+        description="For an hf:// model that asks for a token: HF_TOKEN. On a laptop, the "
+        "environment variable of this name.",
     )
 
 
@@ -115,32 +135,13 @@ class Output(ApiModel):
     """Where the adapter, the report and everything else of the run go."""
 
     uri: OutputUri = Field(description="s3:// or file:// prefix; each run gets a folder under it.")
+    secret_ref: SecretRef | None = Field(
+        default=None,
+        description="For every s3:// address of the job: AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY; where they are needed, AWS_ENDPOINT_URL, AWS_REGION and "
+        "AWS_SESSION_TOKEN. On a laptop, the environment variables of these names.",
+    )
     merge: bool = Field(default=False, description="Also publish the base with the adapter merged.")
-
-
-class Workers(ApiModel):
-    """Training processes."""
-
-    rules = (
-        Rule(
-            cel="self.min == self.max",
-            holds=lambda it: it.min == it.max,
-            message="min and max must be equal: elastic workers are not built yet",
-            field="max",
-        ),
-    )
-
-    min: int = Field(default=1, ge=1, le=1024, description="Fewest processes to train with.")
-    max: int = Field(default=1, ge=1, le=1024, description="Most processes to train with.")
-
-
-class Compute(ApiModel):
-    """What the training runs on."""
-
-    workers: Workers = Field(default_factory=Workers, description="Training processes.")
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="auto: a GPU where there is one."
-    )
 
 
 class FineTuneJobSpec(ApiModel):
@@ -171,6 +172,36 @@ class FineTuneJobSpec(ApiModel):
     )
     output: Output = Field(description="Where the results go.")
     compute: Compute = Field(default_factory=Compute, description="What the training runs on.")
+    suspend: bool = Field(
+        default=False,
+        description="In a cluster: true gives all pods back, false goes on from the last "
+        "checkpoint.",
+        json_schema_extra={MUTABLE: MAY_CHANGE},
+    )
+    backoff_limit: int = Field(
+        default=3,
+        ge=0,
+        le=8,
+        description="In a cluster: failures that are tried again. Lost machines do not count.",
+        json_schema_extra={MUTABLE: MAY_CHANGE},
+    )
+    active_deadline_seconds: int = Field(
+        default=0,
+        ge=0,
+        le=31_536_000,
+        description="In a cluster: the job fails after this time, counted anew after suspend and "
+        "retry; 0 for no deadline.",
+        json_schema_extra={MUTABLE: MAY_CHANGE},
+    )
+    cluster_ttl_seconds: int = Field(
+        default=3600,
+        ge=0,
+        le=31_536_000,
+        alias="clusterTTLSeconds",
+        description="In a cluster: what the job created is deleted this long after its end; the "
+        "job itself stays.",
+        json_schema_extra={MUTABLE: MAY_CHANGE},
+    )
 
 
 class ObjectMeta(BaseModel):

@@ -19,7 +19,8 @@ _INTRO = """\
 
 Unknown fields are refused by `loam validate`, and by the API server for a client that asks for it
 (`kubectl apply --validate=strict`); a lax client's are dropped there. `spec` cannot be changed once
-applied, but for the block marked *may be raised*. A field that is left out has its default.
+applied, but for what is marked *may be raised* or *may be changed*. A field that is left out has
+its default.
 """
 
 
@@ -60,7 +61,7 @@ def _render_row(name: str, node: Schema, *, is_required: bool) -> str:
     default = "**required**" if is_required else _render_default(node)
     meaning = _escape(node.get("description", ""))
     if node.get(MUTABLE):
-        meaning += " *May be raised.*"
+        meaning += f" *{node[MUTABLE]}*"
     return f"| `{name}` | {_escape(describe_accepted(node))} | {default} | {meaning} |"
 
 

@@ -24,8 +24,14 @@ IGNORED_FIELDS = (
     "synthesis.budget",
     "training.microBatch",
     "training.checkpoint",
+    "model.secretRef",
     "output.uri",
+    "output.secretRef",
     "compute",
+    "suspend",
+    "backoffLimit",
+    "activeDeadlineSeconds",
+    "clusterTTLSeconds",
 )
 
 

@@ -9,6 +9,8 @@ from pydantic.alias_generators import to_camel
 
 MAX_ATTEMPTS = 20
 MAX_CONDITIONS = 16
+MAX_RETRY_TOKENS = 20
+MAX_MESSAGE_LENGTH = 1024
 
 Phase = Literal[
     "Pending",
@@ -24,7 +26,7 @@ Phase = Literal[
 ]
 
 Word = Annotated[str, StringConstraints(max_length=64)]
-Message = Annotated[str, StringConstraints(max_length=1024)]
+Message = Annotated[str, StringConstraints(max_length=MAX_MESSAGE_LENGTH)]
 Time = Annotated[str, StringConstraints(max_length=32)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
@@ -57,12 +59,17 @@ class Progress(StatusModel):
 class Attempt(StatusModel):
     """One attempt at one step."""
 
-    number: Count
+    number: Count = Field(description="From 1; also counts those after suspend and retry.")
     step: Word
+    uid: Word = Field(default="", description="Of its RayJob, once that was seen running.")
+    head_uid: Word = Field(default="", description="Of its head pod, once that was seen running.")
+    started_at: Time = Field(default="", description="RFC 3339.")
+    ended_at: Time = Field(default="", description="Empty while it runs.")
     exit_code: Annotated[int, Field(ge=-1, le=255)] = Field(
         default=-1, description="-1 while it runs."
     )
     reason: Word = Field(default="", description="How it ended, in one word.")
+    charged: bool = Field(default=False, description="Whether it counts for backoffLimit.")
 
 
 class Metrics(StatusModel):
@@ -78,9 +85,13 @@ class Metrics(StatusModel):
 class FineTuneJobStatus(StatusModel):
     """What was observed."""
 
-    observed_generation: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(
+    observed_generation: Annotated[int, Field(ge=0, le=2**53)] | None = Field(
         default=None, description="Generation of the spec that this status speaks of."
     )
+    start_time: Time | None = Field(
+        default=None, description="When the deadline's clock started; anew after suspend and retry."
+    )
+    completion_time: Time | None = Field(default=None, description="When the job ended.")
     phase: Phase | None = Field(default=None, description="Where the job is, in one word.")
     conditions: list[Condition] = Field(
         default_factory=list,
@@ -99,5 +110,13 @@ class FineTuneJobStatus(StatusModel):
         default_factory=list, max_length=MAX_ATTEMPTS, description="The latest attempts."
     )
     attempt: Count | None = Field(default=None, description="Number of the current attempt.")
+    first_counted_attempt: Count | None = Field(
+        default=None, description="Attempts from this one on count for backoffLimit."
+    )
+    retry_tokens: list[Word] = Field(
+        default_factory=list,
+        max_length=MAX_RETRY_TOKENS,
+        description="Values of the annotation loam.dev/retry that were acted on.",
+    )
     gpus: Word | None = Field(default=None, description='Devices in use, e.g. "2 x H100".')
     cost: Word | None = Field(default=None, description="Spent so far, with its unit.")

@@ -6,7 +6,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from loam_api.base import MUTABLE, ApiModel, Endpoint, RequiredText, Rule, SecretKeyRef
+from loam_api.base import (
+    MAY_BE_RAISED,
+    MUTABLE,
+    ApiModel,
+    Endpoint,
+    RequiredText,
+    Rule,
+    SecretKeyRef,
+)
 
 MAX_BUDGET = 10**12
 
@@ -119,7 +127,7 @@ class Synthesis(ApiModel):
     budget: Budget = Field(
         default_factory=Budget,
         description="A hard stop for the teacher.",
-        json_schema_extra={MUTABLE: True},
+        json_schema_extra={MUTABLE: MAY_BE_RAISED},
     )
     on_untrusted_filter: Literal["keep", "fail"] = Field(
         default="keep",

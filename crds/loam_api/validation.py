@@ -71,6 +71,8 @@ def _to_json_types(value: Any, path: tuple[str | int, ...], problems: list[Probl
         return [
             _to_json_types(child, (*path, index), problems) for index, child in enumerate(value)
         ]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # to the API server, too, 2.0 is a whole number
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 

@@ -50,6 +50,17 @@ def run(
         print(outcome.describe())
 
 
+@app.command(hidden=True)
+def step(manifest: ManifestPath) -> None:
+    """Run a job as one attempt inside a Ray cluster: what the operator starts."""
+    from loam_runtime.manifest import load_manifest
+
+    job = load_manifest(manifest)
+    from loam_runtime.attempt import read_attempt, run_attempt
+
+    print(run_attempt(job, manifest.resolve().parent, read_attempt()).describe())
+
+
 @app.command()
 def validate(
     manifests: Annotated[list[Path], typer.Argument(metavar="JOB.yaml...")],

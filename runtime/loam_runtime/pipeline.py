@@ -22,7 +22,7 @@ from loam_api.run_key import compute_run_key
 from loam_runtime import RUNTIME_VERSION
 from loam_runtime.observability.logs import EventLog, configure_console_logging
 from loam_runtime.observability.metrics import Metrics
-from loam_runtime.observability.progress import open_progress
+from loam_runtime.observability.progress import Progress, open_progress
 from loam_runtime.observability.run_monitor import RunMonitor
 from loam_runtime.results import LatestRun
 from loam_runtime.sources import fetch_sources
@@ -61,12 +61,36 @@ class RunOutcome:
         return "\n".join([*before, verdict, *places])
 
 
-def run_job(job: FineTuneJob, *, base_dir: Path, metrics_port: int = 0) -> RunOutcome:
+@dataclass(frozen=True, slots=True)
+class Try:
+    """Which try at a job this is.
+
+    Attributes:
+        attempt, uid, incarnation: for the run's lock; see `LockRecord`.
+        micro_batch_divisor: see `JobContext`.
+    """
+
+    attempt: int = 1
+    uid: str = ""
+    incarnation: str = ""
+    micro_batch_divisor: int = 1
+
+
+def run_job(
+    job: FineTuneJob,
+    *,
+    base_dir: Path,
+    metrics_port: int = 0,
+    this_try: Try | None = None,
+    progress: Progress | None = None,
+) -> RunOutcome:
     """Run a job on this machine, or go on with a run that was interrupted.
 
     Args:
         base_dir: folder that relative URIs of the manifest start at.
         metrics_port: serve Prometheus metrics there; 0 for not at all.
+        this_try: on one machine there are no numbered attempts, and this is left out.
+        progress: shows the stages; by default on this process's terminal.
 
     Raises:
         LoamError: any failure that a user can meet, with its remedy and exit code.
@@ -84,10 +108,16 @@ def run_job(job: FineTuneJob, *, base_dir: Path, metrics_port: int = 0) -> RunOu
         return RunOutcome(True, published.summary())
     # The same job may be running towards another output.
     work_dir = cache_dir() / "work" / hashlib.sha256(run.uri.encode()).hexdigest()[:16]
-    with _hold_lock(run, job), _monitor_run(job, run, work_dir, metrics_port) as monitor:
+    progress = progress or open_progress(STAGES)
+    with (
+        _hold_lock(run, job, this_try or Try()),
+        _monitor_run(job, run, work_dir, metrics_port, progress) as monitor,
+    ):
         from loam_runtime.steps.context import JobContext
 
-        run_stages(JobContext(job, base_dir, sources, run, run_key, work_dir), monitor)
+        divisor = this_try.micro_batch_divisor if this_try else 1
+        context = JobContext(job, base_dir, sources, run, run_key, work_dir, divisor)
+        run_stages(context, monitor)
     shutil.rmtree(work_dir, ignore_errors=True)
     return RunOutcome(False, published.summary())
 
@@ -119,10 +149,15 @@ def run_stages(context: JobContext, monitor: RunMonitor) -> None:
 
 
 @contextmanager
-def _hold_lock(run: RunStore, job: FineTuneJob) -> Iterator[None]:
-    """Be the run's one writer. On one machine there are no numbered attempts: a lock is taken
-    over from a process that died, and from no other."""
-    run.acquire(f"{job.metadata.namespace}/{job.metadata.name}", attempt=1)
+def _hold_lock(run: RunStore, job: FineTuneJob, this_try: Try) -> Iterator[None]:
+    """Be the run's one writer. Without numbered attempts a lock is taken over from a process
+    that died, and from no other."""
+    run.acquire(
+        f"{job.metadata.namespace}/{job.metadata.name}",
+        this_try.attempt,
+        uid=this_try.uid,
+        incarnation=this_try.incarnation,
+    )
     try:
         yield
     finally:
@@ -131,7 +166,7 @@ def _hold_lock(run: RunStore, job: FineTuneJob) -> Iterator[None]:
 
 @contextmanager
 def _monitor_run(
-    job: FineTuneJob, run: RunStore, work_dir: Path, metrics_port: int
+    job: FineTuneJob, run: RunStore, work_dir: Path, metrics_port: int, progress: Progress
 ) -> Iterator[RunMonitor]:
     """Progress, metrics and structured log. The log of a killed start is stored by the next."""
     attempt = run.token  # grows with every start
@@ -145,9 +180,7 @@ def _monitor_run(
         configure_console_logging(event_log.redactor)
         if metrics_port:
             stack.callback(metrics.serve(metrics_port).close)
-        monitor = RunMonitor(
-            STAGES, metrics=metrics, event_log=event_log, progress=open_progress(STAGES)
-        )
+        monitor = RunMonitor(STAGES, metrics=metrics, event_log=event_log, progress=progress)
         stack.callback(monitor.close)
         monitor.log("run_started", run=run.uri, pid=os.getpid())
         yield monitor

@@ -16,6 +16,7 @@ from loam_runtime.training.ray_adapter import connect_ray
 from loam_runtime.training.ray_adapter import fit as fit_on_ray
 from loam_runtime.training.rows import write_encoded
 from loam_runtime.training.run_address import RunAddress
+from loam_runtime.training.shared_inputs import ModelSource
 
 # Each attempt starts processes that import torch: minutes where other work shares the cores.
 pytestmark = pytest.mark.timeout(900)
@@ -50,6 +51,7 @@ def run_on_ray(model_folder, tmp_path):
             model_folder,
             tmp_path / "train.arrow",
             tmp_path / "validation.arrow",
+            model=ModelSource(f"file://{model_folder}"),
             run=address,
             work_dir=tmp_path / "work",
             output_dir=tmp_path / "adapter",

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from tests.tools.fault_proxy import Fault, FaultProxy, run_fault_proxy
-from tests.tools.s3_server import S3Server, find_free_port
+from tests.tools.processes import find_free_port
+from tests.tools.s3_server import S3Server
 
 from loam_runtime.errors import StorageError
 from loam_runtime.storage.base import ConflictError

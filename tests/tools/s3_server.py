@@ -15,6 +15,7 @@ from pathlib import Path
 
 import boto3
 from tests.tools.build_tools import build_tool
+from tests.tools.processes import find_free_port
 
 START_TIMEOUT_SECONDS = 30
 REGION = "us-east-1"
@@ -95,13 +96,6 @@ def _describe(folder: Path) -> S3Server:
         "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16),
     }
     return S3Server(endpoint, env, folder / "log")
-
-
-def find_free_port() -> int:
-    """A TCP port of this machine that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def _wait_until_ready(server: S3Server, process: subprocess.Popen) -> None:

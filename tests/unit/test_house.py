@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = {"loam_api": ROOT / "crds", "loam_runtime": ROOT / "runtime"}
+SOURCES = {
+    "loam_api": ROOT / "crds",
+    "loam_operator": ROOT / "operator",
+    "loam_runtime": ROOT / "runtime",
+}
 PACKAGES = tuple(SOURCES)
 
 STAGES = {"synthesis", "training", "evaluation", "export", "report"}
@@ -89,8 +93,31 @@ def test_api_imports_pydantic_and_the_standard_library_only():
 def test_runtime_never_imports_the_operator():
     """Operator and runtime are two images; they meet in the API alone."""
     for module, file in MODULES.items():
-        found = {name.partition(".")[0] for name in list_imports(file)}
-        assert "loam_operator" not in found, module
+        if module.partition(".")[0] != "loam_operator":
+            found = {name.partition(".")[0] for name in list_imports(file)}
+            assert "loam_operator" not in found, module
+
+
+def test_operator_never_imports_the_runtime():
+    """The operator's image has no torch; an import of the runtime would ask for it."""
+    for module, file in MODULES.items():
+        if module.partition(".")[0] == "loam_operator":
+            found = {name.partition(".")[0] for name in list_imports(file)}
+            assert not found & {"loam_runtime", *HEAVY}, module
+
+
+def test_the_decision_is_pure():
+    """A decision that reads a clock or a cluster cannot be tried out by the million."""
+    impure = {"asyncio", "kopf", "kubernetes", "time", "random", "os", "socket"}
+    todo, seen = ["loam_operator.reconcile"], set()
+    while todo:
+        module = todo.pop()
+        seen.add(module)
+        names = list(list_imports(MODULES[module]))
+        assert not impure & {name.partition(".")[0] for name in names}, module
+        ours = {find_module(name) for name in names}
+        todo += [one for one in ours - seen if one.startswith("loam_operator.")]
+    assert "loam_operator.judge" in seen
 
 
 def test_parts_of_the_runtime_import_one_way():

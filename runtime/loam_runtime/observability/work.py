@@ -62,6 +62,10 @@ class Work:
         parts += [part for part in (format_fields(self.fields), self.describe_time_left()) if part]
         return ", ".join(parts)
 
+    def estimate_seconds_left(self) -> int:
+        """Whole seconds left; 0 while nothing can be said."""
+        return round(self._rate.estimate_seconds_left(self.total) or 0)
+
     def describe_time_left(self) -> str:
         """For example "about 3 min left"; empty while nothing can be said."""
         seconds = self._rate.estimate_seconds_left(self.total)

@@ -31,6 +31,8 @@ class JobContext:
         run: the run's prefix in object storage, its lock held.
         run_key: names the run.
         work_dir: local scratch folder of this run.
+        micro_batch_divisor: how much smaller micro-batches are than planned, after an attempt
+            that ran out of memory.
     """
 
     job: FineTuneJob
@@ -39,6 +41,7 @@ class JobContext:
     run: RunStore
     run_key: str
     work_dir: Path
+    micro_batch_divisor: int = 1
 
     @property
     def output_uri(self) -> str:

@@ -10,10 +10,12 @@ from loam_runtime.errors import InputError
 from loam_runtime.steps.export import choose_quantization, export_model
 from loam_runtime.steps.rows import JobTables, build_job_contract, encode_rows, read_tables
 from loam_runtime.steps.training_events import TrainingEvents
+from loam_runtime.storage.registry import resolve_uri
 from loam_runtime.training.config import TrainConfig
 from loam_runtime.training.ray_adapter import fit
 from loam_runtime.training.rows import write_encoded
 from loam_runtime.training.run_address import RunAddress
+from loam_runtime.training.shared_inputs import ModelSource
 
 if TYPE_CHECKING:
     from loam_runtime.data.prompt import PromptContract
@@ -39,6 +41,10 @@ def train_adapter(
         context.model_folder,
         _locate_rows(context, "train"),
         _locate_rows(context, "validation") if counts["validation"] else None,
+        model=ModelSource(
+            resolve_uri(context.job.spec.model.uri, context.base_dir),
+            context.job.spec.model.revision,
+        ),
         run=RunAddress(context.output_uri, context.run_key, context.run.token),
         work_dir=context.work_dir / "training",
         output_dir=context.work_dir / "trained",
@@ -101,7 +107,7 @@ def build_train_config(context: JobContext, plan: dict[str, Any]) -> TrainConfig
         learning_rate=plan["learning_rate"],
         max_steps=plan["num_steps"],
         global_batch=plan["global_batch"],
-        micro_batch=plan["micro_batch"],
+        micro_batch=max(1, plan["micro_batch"] // context.micro_batch_divisor),
         warmup=plan["warmup"],
         sharding=plan["sharding"],
         precision=context.precision,

@@ -5,6 +5,8 @@ run, and every earlier owner is fenced out. It is never deleted, so tokens never
 
 A held lock is taken over only
 - by a later attempt of the same owner: whoever starts an attempt has given up the earlier;
+- in a cluster, by the same attempt when its pods are others than before (a queue took the first
+  ones away), and by a job that was created anew under the owner's name;
 - on the same host, when the process that holds it no longer runs (or is this one);
 - by force, for a holder that died on another machine.
 """
@@ -35,6 +37,8 @@ class LockRecord:
             apart that were given the same pid.
         nonce: tells two writers of equal content apart.
         held: False once the owner has let go.
+        uid: of the job's object in a cluster; "" on a laptop.
+        incarnation: of the attempt's pods in a cluster; "" on a laptop.
     """
 
     token: int
@@ -45,6 +49,8 @@ class LockRecord:
     started: str
     nonce: str
     held: bool = True
+    uid: str = ""
+    incarnation: str = ""
 
     def to_bytes(self) -> bytes:
         return json.dumps(asdict(self), indent=1).encode()
@@ -69,20 +75,20 @@ def parse_lock(data: bytes) -> LockRecord:
 
 
 def claim_lock(
-    current: LockRecord | None, owner: str, attempt: int, *, force: bool = False
+    current: LockRecord | None,
+    owner: str,
+    attempt: int,
+    *,
+    force: bool = False,
+    uid: str = "",
+    incarnation: str = "",
 ) -> LockRecord:
     """The record to write in place of `current`.
 
     Raises:
         FencedError: the holder may still be writing.
     """
-    if current is not None and not force and not _may_take(current, owner, attempt):
-        raise FencedError(
-            f"The run is being written by attempt {current.attempt} of {current.owner} "
-            f"(process {current.pid} on {current.host}).",
-            remedy="Wait until it ends or stop it; take over by force if its machine is gone.",
-        )
-    return LockRecord(
+    claim = LockRecord(
         token=current.token + 1 if current else 1,
         owner=owner,
         attempt=attempt,
@@ -90,15 +96,32 @@ def claim_lock(
         pid=os.getpid(),
         started=_read_start(os.getpid()) or "",
         nonce=uuid.uuid4().hex,
+        uid=uid,
+        incarnation=incarnation,
     )
+    if current is not None and not force and not _may_take(current, claim):
+        raise FencedError(
+            f"The run is being written by attempt {current.attempt} of {current.owner} "
+            f"(process {current.pid} on {current.host}).",
+            remedy="Wait until it ends or stop it; take over by force if its machine is gone.",
+        )
+    return claim
 
 
-def _may_take(current: LockRecord, owner: str, attempt: int) -> bool:
-    if not current.held or (current.owner == owner and attempt > current.attempt):
+def _may_take(current: LockRecord, claim: LockRecord) -> bool:
+    if not current.held or (current.owner == claim.owner and _is_later(current, claim)):
         return True
     if current.host != socket.gethostname():
         return False
     return current.pid == os.getpid() or not _is_running(current)
+
+
+def _is_later(current: LockRecord, claim: LockRecord) -> bool:
+    if claim.uid and current.uid and claim.uid != current.uid:
+        return True  # two objects of one name never exist at a time: the holder's is gone
+    if claim.incarnation != current.incarnation and claim.attempt == current.attempt:
+        return bool(claim.incarnation and current.incarnation)
+    return claim.attempt > current.attempt
 
 
 def _is_running(record: LockRecord) -> bool:

@@ -92,7 +92,15 @@ class RunStore:
         """The fencing token, for `attach` in another process; 0 without the lock."""
         return self._token
 
-    def acquire(self, owner: str, attempt: int, *, force: bool = False) -> None:
+    def acquire(
+        self,
+        owner: str,
+        attempt: int,
+        *,
+        force: bool = False,
+        uid: str = "",
+        incarnation: str = "",
+    ) -> None:
         """Become the run's one writer, by the rules of `run_lock`.
 
         Where the store does not honour conditional puts, two writers that begin in the same
@@ -102,6 +110,7 @@ class RunStore:
             owner: the job, the same in all its attempts.
             attempt: number of this try; a later attempt takes over from an earlier one.
             force: take over whoever holds the lock.
+            uid, incarnation: as in `LockRecord`.
 
         Raises:
             FencedError: another writer holds it and may still be running.
@@ -115,7 +124,9 @@ class RunStore:
             )
         for _ in range(MAX_CLAIMS):
             current, etag = self._read_lock()
-            claim = claim_lock(current, owner, attempt, force=force)
+            claim = claim_lock(
+                current, owner, attempt, force=force, uid=uid, incarnation=incarnation
+            )
             with contextlib.suppress(ConflictError):
                 self._write_lock(claim, etag)
                 self._token = claim.token

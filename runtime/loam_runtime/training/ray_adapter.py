@@ -26,6 +26,7 @@ from loam_runtime.training.ray_entry import run_worker
 from loam_runtime.training.ray_task import ADAPTER_PREFIX, WorkerTask
 from loam_runtime.training.result import TrainResult
 from loam_runtime.training.run_address import RunAddress
+from loam_runtime.training.shared_inputs import ModelSource, share_rows
 
 # Read by Ray when it is imported or when it starts its processes.
 _ENVIRONMENT = {
@@ -50,6 +51,7 @@ def fit(
     train_path: Path,
     validation_path: Path | None,
     *,
+    model: ModelSource,
     run: RunAddress,
     work_dir: Path,
     output_dir: Path,
@@ -60,7 +62,8 @@ def fit(
     Starts a local Ray unless one is connected already or RAY_ADDRESS names a cluster.
 
     Args:
-        train_path: of rows written by `write_encoded`, as all other paths valid on the workers.
+        train_path: of rows written by `write_encoded`, like all paths on this machine.
+        model: where workers on other machines find the model.
         run: holds the checkpoints; this process must have its lock.
         output_dir: receives what was trained.
 
@@ -73,8 +76,18 @@ def fit(
 
         node = ray.get_runtime_context().get_node_id()
         task = WorkerTask(
-            config, model_folder, train_path, validation_path, run, work_dir, output_dir, node
+            config,
+            model,
+            model_folder,
+            train_path,
+            validation_path,
+            run,
+            work_dir,
+            output_dir,
+            node,
         )
+        if os.environ.get("RAY_ADDRESS"):
+            share_rows(run.open(), train_path, validation_path)
         result = _fit_task(task, Path(folder), on_event)
         if not any(output_dir.glob("*")):  # rank 0 was on another machine
             run.open().download_folder(ADAPTER_PREFIX, output_dir)

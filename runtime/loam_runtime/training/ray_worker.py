@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -11,11 +12,13 @@ import ray.train.torch
 import torch
 
 from loam_runtime.errors import DivergenceError, LoamError, OutOfMemoryError
+from loam_runtime.storage.run_store import RunStore
 from loam_runtime.training.checkpoint import CheckpointStore
 from loam_runtime.training.distributed import Distributed, join_group
 from loam_runtime.training.loop import train
 from loam_runtime.training.ray_task import ADAPTER_PREFIX, WorkerTask
 from loam_runtime.training.rows import read_encoded
+from loam_runtime.training.shared_inputs import fetch_model, fetch_rows
 
 _STOP_CHECK_SECONDS = 0.1  # an answer takes about 1 ms
 
@@ -40,6 +43,17 @@ class _Line:
     def flush(self) -> None:
         """Wait until all that was posted has arrived: an actor answers one caller in order."""
         ray.get(self._mailbox.is_stop_requested.remote())
+
+
+def localize_task(task: WorkerTask, run: RunStore) -> WorkerTask:
+    """The task with model and rows on this machine, from their stores."""
+    folder = task.work_dir / "rows"
+    return replace(
+        task,
+        model_folder=fetch_model(task.model),
+        train_path=fetch_rows(run, task.train_path, folder),
+        validation_path=task.validation_path and fetch_rows(run, task.validation_path, folder),
+    )
 
 
 def work(task: WorkerTask, mailbox: Any) -> dict[str, Any] | None:
@@ -82,6 +96,9 @@ def _train(task: WorkerTask, distributed: Distributed, line: _Line) -> dict[str,
     if distributed.device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
     run = task.run.open()
+    is_with_driver = ray.get_runtime_context().get_node_id() == task.driver_node
+    if not is_with_driver:
+        task = localize_task(task, run)
     validation_rows = read_encoded(task.validation_path) if task.validation_path else ()
     work_dir = task.work_dir / f"rank-{distributed.rank}"
     result = train(
@@ -97,7 +114,7 @@ def _train(task: WorkerTask, distributed: Distributed, line: _Line) -> dict[str,
     )
     if not distributed.is_main:
         return None
-    if ray.get_runtime_context().get_node_id() != task.driver_node:
+    if not is_with_driver:
         run.upload_folder(task.output_dir, ADAPTER_PREFIX)
     line.flush()
     return result.to_dict()

@@ -155,6 +155,14 @@ def test_rules_of_a_task(manifest, task, values, path):
     assert list(find_problems(manifest)) == [f"spec.data.{path}"]
 
 
+def test_a_whole_number_may_be_written_with_a_point(manifest):
+    """The API server takes 2.0 for a whole number; 2.5 it does not."""
+    job = validate_manifest(set_field(manifest, "training.epochs", 2.0))
+    assert job == validate_manifest(set_field(manifest, "training.epochs", 2))
+    assert validate_manifest(set_field(manifest, "training.seed", 7.0)).spec.training.seed == 7
+    assert "spec.training.seed" in find_problems(set_field(manifest, "training.seed", 7.5))
+
+
 def test_null_is_a_field_left_out(manifest):
     """The API server drops nulls before defaulting; the laptop must not differ."""
     manifest["spec"]["synthesis"] = None

@@ -103,6 +103,25 @@ def test_another_job_is_refused_whatever_its_attempt(store: FileStore) -> None:
         RunStore(store, "abc123").acquire("default/other", 9)
 
 
+def test_pods_that_a_queue_admits_again_take_over(store: FileStore) -> None:
+    """Preemption leaves the lock with pods that were killed; without this the attempt would
+    never go on, and with more than this a late pod of an earlier attempt could break in."""
+    hold_lock_elsewhere(store, host="head-1", attempt=2, uid="u", incarnation="raysubmit_1")
+    run = RunStore(store, "abc123")
+    with pytest.raises(FencedError):
+        run.acquire(OWNER, 1, uid="u", incarnation="raysubmit_0")
+    with pytest.raises(FencedError):
+        run.acquire(OWNER, 2, uid="u", incarnation="raysubmit_1")
+    run.acquire(OWNER, 2, uid="u", incarnation="raysubmit_2")
+    run.check_fence()
+
+
+def test_a_job_created_anew_takes_over(store: FileStore) -> None:
+    """Its attempts count from 1 again; the lock of the deleted job would stay for ever."""
+    hold_lock_elsewhere(store, host="head-1", attempt=7, uid="old", incarnation="raysubmit_1")
+    RunStore(store, "abc123").acquire(OWNER, 1, uid="new", incarnation="raysubmit_9")
+
+
 def test_force_takes_over(store: FileStore) -> None:
     """The way out when a machine is gone for good."""
     hold_lock_elsewhere(store, host="node-1", token=7)

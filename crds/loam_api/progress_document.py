@@ -1,0 +1,80 @@
+"""What an attempt's head pod tells the operator: one small JSON document in one ConfigMap.
+
+The runtime writes it and the operator reads it as hostile input: whatever runs in the head pod
+can write there, so that a document is taken whole, within its bounds, or not at all.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic.alias_generators import to_camel
+
+from loam_api.status import Message, Metrics, Word
+
+PROGRESS_KEY = "progress.json"
+MAX_DOCUMENT_BYTES = 16 * 1024
+
+Stage = Literal[
+    "split", "synthesize", "plan", "baselines", "train", "evaluate", "report", "publish"
+]
+Summary = Annotated[str, StringConstraints(max_length=64)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+    )
+
+
+class ResultDocument(_Strict):
+    """How the attempt ended, by the runtime's own account.
+
+    Attributes:
+        exit_code: of `loam`; 0 says that the run is published.
+        message: what happened and what to do, for a person.
+    """
+
+    exit_code: int = Field(ge=0, le=255)
+    message: Message = ""
+    method: Word = ""
+    method_reason: Message = ""
+    metrics: Metrics | None = None
+
+
+class ProgressDocument(_Strict):
+    """How far an attempt is.
+
+    Attributes:
+        attempt: number of the attempt that wrote it.
+        stage: of the pipeline; None before the first.
+        summary: stage and share, e.g. "train 62 %".
+        eta_seconds: left of the stage; 0 where unknown.
+        result: once the attempt has ended.
+    """
+
+    attempt: int = Field(ge=1, le=9999)
+    stage: Stage | None = None
+    summary: Summary = ""
+    eta_seconds: int = Field(default=0, ge=0, le=2**31 - 1)
+    result: ResultDocument | None = None
+
+    def to_json(self) -> str:
+        return self.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def parse_progress(text: str, attempt: int) -> ProgressDocument | None:
+    """The document of this attempt; None for anything that is not exactly one."""
+    if len(text.encode("utf-8", "replace")) > MAX_DOCUMENT_BYTES:
+        return None
+    try:
+        document = ProgressDocument.model_validate_json(text, by_alias=True, by_name=False)
+    except (ValidationError, ValueError, RecursionError):
+        return None
+    return document if document.attempt == attempt else None

@@ -1,0 +1,1 @@
+"""Loam's operator: watches FineTuneJobs and runs each as KubeRay RayJobs."""

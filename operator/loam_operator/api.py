@@ -1,0 +1,116 @@
+"""Plain requests to the API server, through the official client's connection and credentials."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from kubernetes.aio import client, config
+
+from loam_operator.metrics import API_REQUESTS
+
+REQUEST_SECONDS = 30
+MERGE_PATCH = "application/merge-patch+json"
+
+
+class ApiError(Exception):
+    """The API server refused or failed.
+
+    Attributes:
+        status: of HTTP; 0 where there was no answer.
+        reason: Kubernetes' word, such as AlreadyExists.
+    """
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+
+
+async def connect() -> client.ApiClient:
+    """A connection by the pod's service account, or by KUBECONFIG outside of a cluster."""
+    configuration = client.Configuration()
+    if os.environ.get("KUBERNETES_SERVICE_HOST"):
+        config.load_incluster_config(client_configuration=configuration)
+    else:
+        await config.load_kube_config(client_configuration=configuration)
+    return client.ApiClient(configuration)
+
+
+class Api:
+    """JSON in, JSON out; each request counted."""
+
+    def __init__(self, connection: client.ApiClient) -> None:
+        self._connection = connection
+
+    async def get(self, path: str, **query: str) -> dict[str, Any]:
+        return await self.request("GET", path, query=list(query.items()))
+
+    async def find(self, path: str) -> dict[str, Any] | None:
+        """The object at a path, or None."""
+        try:
+            return await self.get(path)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        # Strict: an older KubeRay that does not know a field must not drop it unseen.
+        return await self.request("POST", path, body=body, query=[("fieldValidation", "Strict")])
+
+    async def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return await self.request("PATCH", path, body=body, content_type=MERGE_PATCH)
+
+    async def delete(self, path: str, body: dict[str, Any] | None = None, **query: str) -> None:
+        """Delete; it is no error if there is nothing."""
+        try:
+            await self.request("DELETE", path, body=body, query=list(query.items()))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: dict[str, Any] | None = None,
+        query: Sequence[tuple[str, str]] = (),
+        content_type: str = "application/json",
+    ) -> dict[str, Any]:
+        """One request.
+
+        Raises:
+            ApiError: anything but success.
+        """
+        parameters = await self._connection.param_serialize(
+            method,
+            path,
+            query_params=list(query),
+            header_params={"Accept": "application/json", "Content-Type": content_type},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        try:
+            response = await self._connection.call_api(
+                *parameters, _request_timeout=REQUEST_SECONDS
+            )
+            data = await response.read()
+        except (OSError, TimeoutError, client.ApiException) as exc:
+            API_REQUESTS.labels(method, "0").inc()
+            raise ApiError(0, "NoAnswer", str(exc)) from exc
+        API_REQUESTS.labels(method, str(response.status)).inc()
+        return _parse(response.status, data)
+
+
+def _parse(status: int, data: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(data) if data else {}
+    except ValueError:
+        answer = {"message": data[:200].decode("utf-8", "replace")}
+    if not 200 <= status < 300:
+        raise ApiError(status, str(answer.get("reason", "")), str(answer.get("message", ""))[:500])
+    return dict(answer)

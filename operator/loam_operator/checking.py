@@ -1,0 +1,54 @@
+"""The operator's own look at a job: what the API server's rules cannot say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from loam_api.finetunejob import FineTuneJobSpec
+from loam_api.validation import ManifestError, validate_manifest
+from loam_operator.observed import JobView
+
+_MANY = 5
+
+
+class SpecError(Exception):
+    """A job that cannot run in a cluster; the message has every reason, for its writer."""
+
+
+def check_spec(job: JobView) -> FineTuneJobSpec:
+    """The validated spec.
+
+    Raises:
+        SpecError: with all that is wrong.
+    """
+    manifest = build_manifest(job)
+    try:
+        spec = validate_manifest(manifest).spec
+    except ManifestError as error:
+        problems = [str(problem) for problem in error.problems]
+        raise SpecError(" ".join(f"{problem}." for problem in problems[:_MANY])) from error
+    local = list(_find_local(manifest["spec"], "spec"))
+    if local:
+        raise SpecError(
+            f"{local[0]}: a file:// address is a place on one machine; in a cluster use s3://"
+        )
+    return spec
+
+
+def build_manifest(job: JobView) -> dict[str, Any]:
+    """The job as the runtime reads it: what a user wrote, without what Kubernetes added."""
+    return {
+        "apiVersion": "loam.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": job.name, "namespace": job.namespace},
+        "spec": dict(job.spec),
+    }
+
+
+def _find_local(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, child in value.items():
+            yield from _find_local(child, f"{path}.{name}")
+    elif path.endswith(".uri") and isinstance(value, str) and value.startswith("file://"):
+        yield path

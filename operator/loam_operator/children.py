@@ -1,0 +1,127 @@
+"""The objects that every attempt needs beside its RayJob: manifest, progress, access rights."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from loam_api.progress_document import PROGRESS_KEY
+from loam_operator.checking import build_manifest
+from loam_operator.decision import Launch
+from loam_operator.names import (
+    ATTEMPT_LABEL,
+    JOB_LABEL,
+    JOB_UID_LABEL,
+    MANAGED_LABEL,
+    MANAGED_VALUE,
+    STEP_LABEL,
+    name_access,
+    name_attempt,
+    name_manifest,
+)
+from loam_operator.observed import JobView
+
+MANIFEST_KEY = "job.yaml"
+
+Manifest = dict[str, Any]
+
+
+def build_metadata(job: JobView, name: str, launch: Launch | None = None) -> Manifest:
+    """Name, labels and owner of a child: it goes when its job goes."""
+    return {
+        "name": name,
+        "namespace": job.namespace,
+        "labels": build_labels(job, launch),
+        "ownerReferences": [
+            {
+                "apiVersion": "loam.dev/v1alpha1",
+                "kind": "FineTuneJob",
+                "name": job.name,
+                "uid": job.uid,
+                "controller": True,
+                "blockOwnerDeletion": True,
+            }
+        ],
+    }
+
+
+def build_labels(job: JobView, launch: Launch | None = None) -> dict[str, str]:
+    """By which a child is found again."""
+    labels = {MANAGED_LABEL: MANAGED_VALUE, JOB_LABEL: job.name, JOB_UID_LABEL: job.uid}
+    if launch is not None:
+        labels |= {STEP_LABEL: launch.step, ATTEMPT_LABEL: str(launch.attempt)}
+    return labels
+
+
+def build_manifest_map(job: JobView) -> Manifest:
+    """The manifest as the runtime reads it; JSON is YAML."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": build_metadata(job, name_manifest(job.name)),
+        "immutable": True,
+        "data": {MANIFEST_KEY: json.dumps(build_manifest(job), indent=1)},
+    }
+
+
+def build_service_account(job: JobView) -> Manifest:
+    """Who the head pod is; no pod gets its token but the one that asks for it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": build_metadata(job, name_access(job.name)),
+        "automountServiceAccountToken": False,
+    }
+
+
+def build_progress_map(job: JobView, launch: Launch) -> Manifest:
+    """Where the head pod says how far it is; empty until then."""
+    name = name_attempt(job.name, launch.step, launch.attempt)
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": build_metadata(job, name, launch),
+        "data": {PROGRESS_KEY: ""},
+    }
+
+
+def build_role(job: JobView, launch: Launch) -> Manifest:
+    """The right to write that one ConfigMap, and nothing else."""
+    name = name_attempt(job.name, launch.step, launch.attempt)
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": build_metadata(job, name, launch),
+        "rules": [
+            {
+                "apiGroups": [""],
+                "resources": ["configmaps"],
+                "resourceNames": [name],
+                "verbs": ["patch"],
+            }
+        ],
+    }
+
+
+def build_role_binding(job: JobView, launch: Launch) -> Manifest:
+    """Gives the Role to the job's ServiceAccount."""
+    name = name_attempt(job.name, launch.step, launch.attempt)
+    account = {"kind": "ServiceAccount", "name": name_access(job.name), "namespace": job.namespace}
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": build_metadata(job, name, launch),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        "subjects": [account],
+    }
+
+
+def build_children(job: JobView, launch: Launch) -> list[Manifest]:
+    """All but the RayJob, in the order of creation."""
+    return [
+        build_manifest_map(job),
+        build_service_account(job),
+        build_role(job, launch),
+        build_role_binding(job, launch),
+        build_progress_map(job, launch),
+    ]

@@ -1,0 +1,43 @@
+"""What is deleted once it is no longer needed; the job itself never is."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from loam_api.status import FineTuneJobStatus
+from loam_operator.decision import Action, Decision, DeleteAccess, DeleteRayJob
+from loam_operator.history import find_live
+from loam_operator.observed import Observed
+from loam_operator.status import parse_time
+
+_DEFAULT_TTL_SECONDS = 3600
+
+
+def list_leftovers(observed: Observed, status: FineTuneJobStatus) -> tuple[Action, ...]:
+    """RayJobs that run although their attempt is over."""
+    live = find_live(status)
+    number = live.number if live else 0
+    return tuple(
+        DeleteRayJob(one.name, one.uid)
+        for one in observed.list_own_ray_jobs()
+        if one.attempt != number and not one.is_over and not one.is_deleting
+    )
+
+
+def clean_up(observed: Observed, status: FineTuneJobStatus, now: datetime) -> Decision:
+    """Of an ended job: stop what still runs; after its time, delete what the job created."""
+    leftovers = list_leftovers(observed, status)
+    if leftovers:
+        return Decision(status, leftovers, 5.0)
+    kept = [one for one in observed.list_own_ray_jobs() if not one.is_deleting]
+    ended = parse_time(status.completion_time)
+    if not kept or ended is None:
+        return Decision(status)
+    seconds = observed.job.spec.get("clusterTTLSeconds", _DEFAULT_TTL_SECONDS)
+    ttl = timedelta(seconds=seconds if isinstance(seconds, int) else _DEFAULT_TTL_SECONDS)
+    left = (ended + ttl - now).total_seconds()
+    if left > 0:
+        return Decision(status, requeue_seconds=left)
+    # The RayJobs go last: as long as one is there, an interrupted clean-up is taken up again.
+    deletions = tuple(DeleteRayJob(one.name, one.uid) for one in kept)
+    return Decision(status, (DeleteAccess(), *deletions))

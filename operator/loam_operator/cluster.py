@@ -1,0 +1,126 @@
+"""The `Cluster` of a real API server."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from loam_operator.api import Api, ApiError
+from loam_operator.cache import Key
+from loam_operator.checking import check_spec
+from loam_operator.children import build_children
+from loam_operator.decision import Launch
+from loam_operator.names import JOB_LABEL, JOB_UID_LABEL
+from loam_operator.observed import JobView, Observed, RayJobView
+from loam_operator.rayjob import build_ray_job
+from loam_operator.settings import Settings
+from loam_operator.views import (
+    find_attempt,
+    find_owner,
+    is_progress,
+    view_job,
+    view_pod,
+    view_progress,
+    view_ray_job,
+)
+from loam_operator.worker import ConflictError, GoneError, TakenError
+
+_PATHS = {
+    "ConfigMap": "/api/v1/namespaces/{}/configmaps",
+    "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
+    "Pod": "/api/v1/namespaces/{}/pods",
+    "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
+    "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
+    "RayJob": "/apis/ray.io/v1/namespaces/{}/rayjobs",
+    "FineTuneJob": "/apis/loam.dev/v1alpha1/namespaces/{}/finetunejobs",
+}
+_ACCESS_KINDS = ("RoleBinding", "Role", "ServiceAccount", "ConfigMap")
+
+
+class ApiCluster:
+    """Reads and writes for one job at a time; safe for several jobs at once."""
+
+    def __init__(self, api: Api, settings: Settings) -> None:
+        self._api = api
+        self._settings = settings
+
+    async def read_observed(self, key: Key) -> Observed | None:
+        raw = await self._api.find(_locate("FineTuneJob", *key))
+        if raw is None:
+            return None
+        ray_jobs, pods, maps = await asyncio.gather(
+            *(self._list(kind, key) for kind in ("RayJob", "Pod", "ConfigMap"))
+        )
+        return Observed(
+            view_job(raw),
+            tuple(view_ray_job(one) for one in ray_jobs),
+            tuple(view_pod(one) for one in pods),
+            {find_attempt(one): view_progress(one) for one in maps if is_progress(one)},
+        )
+
+    async def _list(self, kind: str, key: Key) -> list[dict[str, Any]]:
+        path = _PATHS[kind].format(key.namespace)
+        answer = await self._api.get(path, labelSelector=f"{JOB_LABEL}={key.name}")
+        return list(answer.get("items") or [])
+
+    async def patch_status(self, job: JobView, patch: dict[str, Any]) -> JobView:
+        body = {
+            # The uid too: a job of the same name that was created since is another one.
+            "metadata": {"resourceVersion": job.resource_version, "uid": job.uid},
+            "status": patch,
+        }
+        path = f"{_locate('FineTuneJob', job.namespace, job.name)}/status"
+        try:
+            return view_job(await self._api.patch(path, body))
+        except ApiError as error:
+            if error.status == 404:
+                raise GoneError from error
+            if error.status == 409:
+                raise ConflictError from error
+            raise
+
+    async def create_attempt(self, job: JobView, launch: Launch) -> RayJobView:
+        for child in build_children(job, launch):
+            await self._ensure(job, child)
+        ray_job = build_ray_job(job, check_spec(job), launch, self._settings)
+        return view_ray_job(await self._ensure(job, ray_job))
+
+    async def _ensure(self, job: JobView, wanted: dict[str, Any]) -> dict[str, Any]:
+        kind, name = wanted["kind"], wanted["metadata"]["name"]
+        try:
+            return await self._api.create(_PATHS[kind].format(job.namespace), wanted)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+        held = await self._api.find(_locate(kind, job.namespace, name))
+        if held is None or "deletionTimestamp" in held["metadata"]:
+            raise ConflictError
+        if find_owner(held) != job.uid or find_attempt(held) != find_attempt(wanted):
+            raise TakenError(f"{kind} {name}")
+        return held
+
+    async def find_conflicts(self, job: JobView, names: tuple[str, ...]) -> tuple[str, ...]:
+        found = []
+        for full in names:
+            kind, name = full.split(" ", 1)
+            held = await self._api.find(_locate(kind, job.namespace, name))
+            if held is not None and find_owner(held) != job.uid:
+                found.append(full)
+        return tuple(found)
+
+    async def delete_ray_job(self, job: JobView, name: str, uid: str) -> None:
+        body = {"preconditions": {"uid": uid}, "propagationPolicy": "Foreground"}
+        try:
+            await self._api.delete(_locate("RayJob", job.namespace, name), body)
+        except ApiError as error:
+            if error.status != 409:  # another one has the name by now: this one is gone
+                raise
+
+    async def delete_access(self, job: JobView) -> None:
+        for kind in _ACCESS_KINDS:
+            path = _PATHS[kind].format(job.namespace)
+            await self._api.delete(path, labelSelector=f"{JOB_UID_LABEL}={job.uid}")
+
+
+def _locate(kind: str, namespace: str, name: str) -> str:
+    return f"{_PATHS[kind].format(namespace)}/{name}"

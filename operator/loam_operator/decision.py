@@ -1,0 +1,54 @@
+"""What `reconcile` decides: a status to be written, and then what to do in the cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from loam_api.status import FineTuneJobStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """See that an attempt's objects are there: create what is missing, the RayJob last.
+
+    Attributes:
+        memory_factor: by which this attempt gets more memory than the job asks for.
+        micro_batch_divisor: by which its micro-batch is smaller than planned.
+    """
+
+    step: str
+    attempt: int
+    memory_factor: float = 1.0
+    micro_batch_divisor: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRayJob:
+    """Delete this very RayJob, and its pods before it."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteAccess:
+    """Delete what the pods of an ended job were given: manifest, progress, access rights."""
+
+
+Action = Launch | DeleteRayJob | DeleteAccess
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The status first, conditionally on the job being as it was seen; then the actions, in order.
+
+    Attributes:
+        requeue_seconds: look again after this time at the latest; None for no need.
+        is_weighty: it ends an attempt or follows one: to be made from fresh reads only, because
+            a watch may be behind.
+    """
+
+    status: FineTuneJobStatus
+    actions: tuple[Action, ...] = ()
+    requeue_seconds: float | None = None
+    is_weighty: bool = False

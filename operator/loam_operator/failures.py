@@ -1,0 +1,199 @@
+"""Who retries what: the one table of failures, for the code, its tests and docs/failures.md.
+
+The order is the precedence: where two rows have evidence, the upper one counts. What concerns
+machines is judged by Kubernetes objects alone, never by the runtime's word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from loam_api.exits import ExitCode
+
+Retry = Literal["charged", "free", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One class of failure that ends an attempt.
+
+    Attributes:
+        name: reason in conditions and attempts.
+        evidence: what it is told from.
+        retry: charged to `backoffLimit`, free of charge, or never.
+        most_retries: of this class, however high `backoffLimit` is.
+        remedy: what the reader should do once no retry is left.
+        exit_code: of the runtime, where that is the evidence.
+        change: what a new attempt does differently.
+    """
+
+    name: str
+    evidence: str
+    retry: Retry
+    remedy: str
+    most_retries: int = 0
+    exit_code: ExitCode | None = None
+    change: str = ""
+
+
+FAILURES = (
+    Failure(
+        "InvalidSpec",
+        "the operator's own validation",
+        "never",
+        "Correct the manifest and create the job under a new name.",
+    ),
+    Failure(
+        "DeadlineExceeded",
+        "the clock and spec.activeDeadlineSeconds",
+        "never",
+        "Raise activeDeadlineSeconds, then set the annotation loam.dev/retry: finished stages and "
+        "checkpoints are kept.",
+    ),
+    Failure(
+        "HeadLost",
+        "the head pod or the RayJob is gone or another one",
+        "free",
+        "Look for node failures, evictions or deletions in the namespace's events; then set the "
+        "annotation loam.dev/retry.",
+        most_retries=8,
+        change="resumes from the last checkpoint",
+    ),
+    Failure(
+        "HostOutOfMemory",
+        "a container was OOMKilled",
+        "charged",
+        "Raise the memory in spec.compute.head or spec.compute.worker, in a job of a new name: "
+        "finished stages are kept with the run.",
+        most_retries=3,
+        change="half as much memory again",
+    ),
+    Failure(
+        "BadManifest",
+        "exit 2",
+        "never",
+        "Correct the manifest and create the job under a new name.",
+        exit_code=ExitCode.BAD_MANIFEST,
+    ),
+    Failure(
+        "BadInput",
+        "exit 10",
+        "never",
+        "Correct what the message names in model, data or output, then set the annotation "
+        "loam.dev/retry.",
+        exit_code=ExitCode.BAD_INPUT,
+    ),
+    Failure(
+        "BadCredentials",
+        "exit 11",
+        "never",
+        "Correct the Secret that the message names, then set the annotation loam.dev/retry.",
+        exit_code=ExitCode.BAD_CREDENTIALS,
+    ),
+    Failure(
+        "TeacherFailed",
+        "exit 12",
+        "never",
+        "See that the teacher answers, then set the annotation loam.dev/retry: answers that were "
+        "paid for are kept.",
+        exit_code=ExitCode.TEACHER_FAILED,
+    ),
+    Failure(
+        "BudgetSpent",
+        "exit 13",
+        "never",
+        "Raise synthesis.budget, then set the annotation loam.dev/retry: answers that were paid "
+        "for are kept.",
+        exit_code=ExitCode.BUDGET_SPENT,
+    ),
+    Failure(
+        "OutOfMemory",
+        "exit 14",
+        "charged",
+        "Take a method that needs less (qlora), a shorter maxSequenceLength, or larger devices.",
+        most_retries=3,
+        exit_code=ExitCode.OUT_OF_MEMORY,
+        change="half the micro-batch",
+    ),
+    Failure(
+        "Diverged",
+        "exit 15",
+        "never",
+        "Lower training.learningRate, in a job of a new name.",
+        exit_code=ExitCode.DIVERGED,
+    ),
+    Failure(
+        "NoResult",
+        "the RayJob succeeded and left no valid result",
+        "charged",
+        "See the head pod's log; then set the annotation loam.dev/retry.",
+        most_retries=1,
+    ),
+    Failure(
+        "Unknown",
+        "none of the above; the message has the last words",
+        "charged",
+        "See the message and the head pod's log; then set the annotation loam.dev/retry.",
+        most_retries=1,
+    ),
+)
+
+FAILURES_BY_NAME = {failure.name: failure for failure in FAILURES}
+FAILURES_BY_EXIT = {
+    failure.exit_code: failure for failure in FAILURES if failure.exit_code is not None
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Healing:
+    """What goes wrong without ending an attempt.
+
+    Attributes:
+        name: reason in conditions; "" where nothing is shown.
+        action: who does what.
+    """
+
+    what: str
+    evidence: str
+    action: str
+    name: str = ""
+
+
+HEALING = (
+    Healing(
+        "worker pod or its node lost",
+        "pod and node objects",
+        "Ray Train restarts the workers from the last checkpoint, inside the attempt",
+    ),
+    Healing(
+        "preempted by a queue",
+        "the RayJob is suspended",
+        "the queue admits it again; it resumes from the last checkpoint",
+        name="Queued",
+    ),
+    Healing(
+        "image cannot be pulled",
+        "a container waits with ErrImagePull, ImagePullBackOff or InvalidImageName",
+        "said at once; waits until the deadline",
+        name="ImageUnavailable",
+    ),
+    Healing(
+        "Secret or key missing",
+        "a container waits with CreateContainerConfigError",
+        "said at once; goes on when the Secret is there; waits until the deadline",
+        name="SecretMissing",
+    ),
+    Healing(
+        "no node has room",
+        "a pod's condition PodScheduled is False for 10 s",
+        "said with the scheduler's words; waits until the deadline",
+        name="Unschedulable",
+    ),
+    Healing(
+        "an object of another owner has the name of a child",
+        "the API server's AlreadyExists and its ownerReferences",
+        "Stalled; goes on when the object is gone",
+        name="NameConflict",
+    ),
+)

@@ -1,0 +1,117 @@
+"""The attempts in a status: starting, ending, counting them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from loam_api.status import Attempt, FineTuneJobStatus, Progress
+from loam_operator.decision import Launch
+from loam_operator.failures import FAILURES_BY_NAME, Failure
+from loam_operator.judge import Verdict
+from loam_operator.status import change, clean_text, format_time, parse_time
+
+_FIRST_BACKOFF_SECONDS = 10
+_MOST_BACKOFF_SECONDS = 300
+_MEMORY_GROWTH = 1.5
+
+
+def find_live(status: FineTuneJobStatus) -> Attempt | None:
+    """The attempt that was started and has not ended."""
+    last = status.attempts[-1] if status.attempts else None
+    return last if last is not None and not last.reason else None
+
+
+def list_next_steps(steps: tuple[str, ...], status: FineTuneJobStatus) -> tuple[str, ...]:
+    """The steps that no attempt has done yet, in order."""
+    done = {attempt.step for attempt in status.attempts if attempt.reason == "Succeeded"}
+    return tuple(step for step in steps if step not in done)
+
+
+def start_attempt(status: FineTuneJobStatus, step: str, now: datetime) -> FineTuneJobStatus:
+    """The status with one more attempt, which is live from now on."""
+    number = status.attempts[-1].number + 1 if status.attempts else 1
+    attempt = Attempt(number=number, step=step, started_at=format_time(now))
+    return change(
+        status,
+        attempts=[*status.attempts, attempt],
+        start_time=status.start_time or format_time(now),
+        progress=None,
+    )
+
+
+def end_attempt(
+    status: FineTuneJobStatus,
+    reason: str,
+    now: datetime,
+    *,
+    exit_code: int = -1,
+    charged: bool = False,
+) -> FineTuneJobStatus:
+    """The status with its live attempt ended."""
+    ended = status.attempts[-1].model_copy(
+        update={
+            "reason": reason,
+            "ended_at": format_time(now),
+            "exit_code": exit_code,
+            "charged": charged,
+        }
+    )
+    return change(status, attempts=[*status.attempts[:-1], ended])
+
+
+def note_pods(status: FineTuneJobStatus, uid: str, verdict: Verdict) -> FineTuneJobStatus:
+    """Remember which RayJob and which head pod run the live attempt, and how far it is."""
+    live = status.attempts[-1]
+    # A queue gives the attempt a new head; until then the old one is no longer its own.
+    head = "" if verdict.state == "Queued" else verdict.head_uid or live.head_uid
+    if (live.uid, live.head_uid) != (uid, head):
+        noted = live.model_copy(update={"uid": uid, "head_uid": head})
+        status = change(status, attempts=[*status.attempts[:-1], noted])
+    document = verdict.progress
+    if document is not None and document.summary:
+        summary = clean_text(document.summary)
+        progress = Progress(summary=summary, eta_seconds=document.eta_seconds)
+        status = change(status, progress=progress)
+    return status
+
+
+def may_retry(status: FineTuneJobStatus, failure: Failure, backoff_limit: int) -> bool:
+    """Whether the failure that has just been noted leaves another try."""
+    if failure.retry == "never":
+        return False
+    counted = _list_counted(status)
+    of_this_class = sum(attempt.reason == failure.name for attempt in counted)
+    if of_this_class > failure.most_retries:
+        return False
+    return failure.retry == "free" or sum(attempt.charged for attempt in counted) <= backoff_limit
+
+
+def retry_at(status: FineTuneJobStatus) -> datetime | None:
+    """When the next attempt may start; None for at once."""
+    num_charged = sum(attempt.charged for attempt in _list_counted(status))
+    last = status.attempts[-1] if status.attempts else None
+    ended = parse_time(last.ended_at) if last else None
+    if last is None or ended is None or not last.charged or not num_charged:
+        return None
+    seconds = min(_FIRST_BACKOFF_SECONDS * 2 ** (num_charged - 1), _MOST_BACKOFF_SECONDS)
+    return ended + timedelta(seconds=seconds)
+
+
+def build_launch(status: FineTuneJobStatus, live: Attempt) -> Launch:
+    """What the attempt is given, by what its forerunners died of."""
+    reasons = [attempt.reason for attempt in _list_counted(status)]
+    return Launch(
+        live.step,
+        live.number,
+        memory_factor=_MEMORY_GROWTH ** reasons.count("HostOutOfMemory"),
+        micro_batch_divisor=2 ** reasons.count("OutOfMemory"),
+    )
+
+
+def _list_counted(status: FineTuneJobStatus) -> list[Attempt]:
+    first = status.first_counted_attempt or 1
+    return [
+        attempt
+        for attempt in status.attempts
+        if attempt.number >= first and attempt.reason in ("", *FAILURES_BY_NAME)
+    ]

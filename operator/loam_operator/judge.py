@@ -1,0 +1,140 @@
+"""What has become of an attempt: from the objects in the cluster to one verdict."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from loam_api.exits import ExitCode
+from loam_api.progress_document import ProgressDocument, ResultDocument, parse_progress
+from loam_api.status import Attempt
+from loam_operator.failures import FAILURES_BY_EXIT, FAILURES_BY_NAME, Failure
+from loam_operator.observed import Observed, PodView, RayJobView
+
+WAIT_IS_TROUBLE_AFTER = timedelta(seconds=10)
+
+_IMAGE_TROUBLE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+_SECRET_TROUBLE = ("CreateContainerConfigError",)
+_EXIT_IN_MESSAGE = re.compile(r"exit code (\d{1,3})\b")
+_PREPARING = ("split", "synthesize", "plan", "baselines")
+
+Outcome = Literal["absent", "active", "succeeded", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an attempt is doing, or how it ended.
+
+    Attributes:
+        state: name of the state that an active attempt is in.
+        failure: class of a failed one.
+        detail: words for people.
+        head_uid: the head pod that runs it, once there is one.
+    """
+
+    outcome: Outcome
+    state: str = ""
+    failure: Failure | None = None
+    detail: str = ""
+    exit_code: int = -1
+    head_uid: str = ""
+    progress: ProgressDocument | None = None
+
+    @property
+    def result(self) -> ResultDocument | None:
+        return self.progress.result if self.progress else None
+
+
+def judge_attempt(observed: Observed, attempt: Attempt, now: datetime) -> Verdict:
+    """Judge the attempt that has not ended yet, by the precedence of `failures.FAILURES`."""
+    ray_job = observed.find_ray_job(attempt.step, attempt.number)
+    progress = parse_progress(observed.progress.get(attempt.number, ""), attempt.number)
+    if ray_job is None:
+        if attempt.uid:
+            return _fail("HeadLost", "The attempt's RayJob is gone.")
+        return Verdict("absent")
+    if ray_job.is_over and ray_job.job_status == "SUCCEEDED" and _says_success(progress):
+        return Verdict("succeeded", progress=progress)
+    if attempt.uid and ray_job.uid != attempt.uid:
+        return _fail("HeadLost", "The attempt's RayJob was replaced by another.")
+    if ray_job.is_deleting:
+        return _fail("HeadLost", "The attempt's RayJob is being deleted.")
+    if ray_job.is_held:
+        return Verdict("active", "Queued")
+    pods = [pod for pod in observed.pods if pod.attempt == attempt.number]
+    killed = [pod for pod in pods if pod.is_oom_killed and pod.role != "submitter"]
+    if killed:
+        return _fail("HostOutOfMemory", f"The {killed[0].role} pod {killed[0].name} ran out of it.")
+    if ray_job.is_over:
+        return _judge_end(ray_job, progress)
+    head, loss = _find_head(pods, attempt)
+    if loss:
+        return _fail("HeadLost", loss)
+    state, detail = _find_state(ray_job, pods, progress, now)
+    return Verdict("active", state, detail=detail, head_uid=head, progress=progress)
+
+
+def _fail(name: str, detail: str, exit_code: int = -1) -> Verdict:
+    return Verdict("failed", failure=FAILURES_BY_NAME[name], detail=detail, exit_code=exit_code)
+
+
+def _says_success(progress: ProgressDocument | None) -> bool:
+    return bool(progress and progress.result and progress.result.exit_code == ExitCode.DONE)
+
+
+def _judge_end(ray_job: RayJobView, progress: ProgressDocument | None) -> Verdict:
+    """A RayJob that KubeRay has finished with, other than by success."""
+    result = progress.result if progress else None
+    if ray_job.job_status == "SUCCEEDED" and ray_job.deployment_status == "Complete":
+        return _fail("NoResult", "The RayJob succeeded, but left no valid result.")
+    if result is None or result.exit_code == ExitCode.DONE:
+        found = _EXIT_IN_MESSAGE.search(ray_job.message)
+        code = int(found[1]) if found else -1
+        words = ray_job.message or ray_job.reason or "The RayJob failed without a word."
+    else:
+        code, words = result.exit_code, result.message
+    known = [failure for exit_code, failure in FAILURES_BY_EXIT.items() if exit_code == code]
+    name = known[0].name if known else "Unknown"
+    return _fail(name, words, code if 0 <= code <= 255 else -1)
+
+
+def _find_head(pods: list[PodView], attempt: Attempt) -> tuple[str, str]:
+    """UID of the head pod that works for the attempt, or else the words for its loss."""
+    heads = [pod for pod in pods if pod.role == "head"]
+    alive = [pod for pod in heads if pod.deletion_due is None and not pod.is_over]
+    if not attempt.head_uid:
+        return (alive[0].uid if alive else ""), ""
+    if any(pod.uid == attempt.head_uid for pod in alive):
+        return attempt.head_uid, ""
+    return "", "The head pod is gone." if not alive else "The head pod was replaced by another."
+
+
+def _find_state(
+    ray_job: RayJobView, pods: list[PodView], progress: ProgressDocument | None, now: datetime
+) -> tuple[str, str]:
+    """The state of an attempt that runs, and what it waits for."""
+    if progress and progress.stage:
+        if progress.stage in _PREPARING:
+            return "Preparing", ""
+        return ("Training" if progress.stage == "train" else "Finishing"), ""
+    if ray_job.job_status == "RUNNING":
+        return "Preparing", ""
+    return find_wait(pods, now) or ("Starting", "")
+
+
+def find_wait(pods: list[PodView], now: datetime) -> tuple[str, str] | None:
+    """The first trouble among pods that cannot start, with the words for it."""
+    for state, reasons in (
+        ("ImageUnavailable", _IMAGE_TROUBLE),
+        ("SecretMissing", _SECRET_TROUBLE),
+    ):
+        for pod in pods:
+            if pod.waiting in reasons:
+                return state, f"pod {pod.name} waits with {pod.waiting}."
+    for pod in pods:
+        since = pod.waiting_since
+        if pod.unschedulable and since is not None and now - since >= WAIT_IS_TROUBLE_AFTER:
+            return "Unschedulable", f"pod {pod.name}: {pod.unschedulable}"
+    return None

@@ -1,0 +1,157 @@
+"""The operator's process: only wiring. `python -m loam_operator`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from datetime import UTC, datetime
+
+import kopf
+
+from loam_operator import metrics
+from loam_operator.api import Api, ApiError, connect
+from loam_operator.cache import Cache, Key
+from loam_operator.cluster import ApiCluster
+from loam_operator.health import Health, serve
+from loam_operator.lease import Lease
+from loam_operator.observed import JobView
+from loam_operator.settings import Settings, SettingsError, read_settings
+from loam_operator.status import read_status
+from loam_operator.throttle import ProgressThrottle
+from loam_operator.watching import configure, register
+from loam_operator.work_queue import WorkQueue
+from loam_operator.worker import Worker
+
+logger = logging.getLogger("loam_operator")
+
+_NEEDED = {
+    "/apis/loam.dev/v1alpha1": "Loam's CRDs are not installed: set crds.install in the chart.",
+    "/apis/ray.io/v1": "KubeRay is not installed: install its operator (1.6 or later) first.",
+}
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Run until `stop` is set.
+
+    Raises:
+        SettingsError: something that the operator needs is not in the cluster.
+    """
+    async with await connect() as connection:
+        api = Api(connection)
+        await _check_cluster(api)
+        cache = Cache()
+        health = Health(time.monotonic)
+        lease = Lease(api, settings.namespace, f"{settings.pod}-{os.getpid()}", time.monotonic)
+        worker = Worker(
+            cache,
+            ApiCluster(api, settings),
+            ProgressThrottle(),
+            is_leader=lease.is_held,
+            now=lambda: datetime.now(UTC),
+            clock=time.monotonic,
+            on_transition=_count_transition,
+        )
+        queue = WorkQueue(worker.work_on, settings.num_workers)
+        registry = kopf.OperatorRegistry()
+        register(registry, cache, queue.add, health.hear_pulse)
+        runner = await serve(health, settings.port, lambda: _count_jobs(cache))
+
+        def begin() -> None:
+            health.is_ready = True
+            for job in cache.list_jobs():
+                queue.add(Key(job.namespace, job.name))
+
+        tasks = [
+            asyncio.create_task(queue.run()),
+            asyncio.create_task(lease.run(begin)),
+            asyncio.create_task(_watch(registry, settings, stop)),
+            asyncio.create_task(stop.wait()),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            stop.set()
+            for task in (tasks[0], tasks[1]):
+                task.cancel()
+            await asyncio.wait(tasks, timeout=10)
+            await lease.release()
+            await runner.cleanup()
+
+
+async def _watch(registry: kopf.OperatorRegistry, settings: Settings, stop: asyncio.Event) -> None:
+    kopf_settings = kopf.OperatorSettings()
+    configure(kopf_settings)
+    await kopf.operator(
+        registry=registry,
+        settings=kopf_settings,
+        standalone=True,
+        clusterwide=not settings.namespaces,
+        namespaces=_list_namespaces(settings),
+        stop_flag=stop,
+    )
+
+
+def _list_namespaces(settings: Settings) -> list[str]:
+    """With the operator's own, which holds its Lease; empty for all."""
+    if not settings.namespaces:
+        return []
+    return sorted({*settings.namespaces, settings.namespace})
+
+
+async def _check_cluster(api: Api) -> None:
+    for path, remedy in _NEEDED.items():
+        try:
+            await api.get(path)
+        except ApiError as error:
+            if error.status == 404:
+                raise SettingsError(remedy) from error
+            raise
+
+
+def _count_transition(job: JobView, state: str) -> None:
+    metrics.TRANSITIONS.labels(state).inc()
+    attempts = read_status(job.status).attempts
+    if attempts and attempts[-1].reason:
+        metrics.ATTEMPTS_ENDED.labels(attempts[-1].reason).inc()
+
+
+def _count_jobs(cache: Cache) -> None:
+    """Phases are counted when somebody asks; nothing keeps count in between."""
+    phases = Counter(str(job.status.get("phase", "Pending")) for job in cache.list_jobs())
+    metrics.JOBS.clear()
+    for phase, count in phases.items():
+        metrics.JOBS.labels(phase).set(count)
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # kopf's word on every event is not news.
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    try:
+        asyncio.run(_run_until_signal(read_settings()))
+    except (SettingsError, ApiError) as error:
+        logger.error("%s", error)
+        return 1
+    return 0
+
+
+async def _run_until_signal(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await run(settings, stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

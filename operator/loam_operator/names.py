@@ -1,0 +1,37 @@
+"""Names, labels and annotations of what belongs to a job; one place for both ways."""
+
+from __future__ import annotations
+
+JOB_LABEL = "loam.dev/job"
+STEP_LABEL = "loam.dev/step"
+ATTEMPT_LABEL = "loam.dev/attempt"
+JOB_UID_LABEL = "loam.dev/job-uid"
+ROLE_LABEL = "loam.dev/role"
+MANAGED_LABEL = "app.kubernetes.io/managed-by"
+MANAGED_VALUE = "loam"
+RETRY_ANNOTATION = "loam.dev/retry"
+
+# Handed on from the job, because queues read them on the RayJob when it is created.
+QUEUE_LABELS = (
+    "kueue.x-k8s.io/queue-name",
+    "kueue.x-k8s.io/priority-class",
+    "volcano.sh/queue-name",
+    "ray.io/priority-class-name",
+)
+
+MAX_ATTEMPT_NUMBER = 999
+
+
+def name_attempt(job: str, step: str, attempt: int) -> str:
+    """Of the RayJob and of its progress ConfigMap; with a job's 34 it stays within KubeRay's 47."""
+    return f"{job}-{step}-a{attempt}"
+
+
+def name_access(job: str) -> str:
+    """Of the ServiceAccount, Role and RoleBinding of a job's head pods."""
+    return f"{job}-runtime"
+
+
+def name_manifest(job: str) -> str:
+    """Of the ConfigMap with the manifest that the runtime reads."""
+    return f"{job}-manifest"

@@ -1,0 +1,128 @@
+"""What the operator knows of a job and of all that belongs to it: trimmed, immutable views."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+DEFAULT_STEPS = ("run",)
+
+Role = Literal["head", "worker", "submitter"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A FineTuneJob.
+
+    Attributes:
+        retry_token: value of the annotation that asks for a retry; "" without it.
+        queue_labels: labels that a queue reads, handed on to the RayJobs.
+        spec, status: as the API server holds them.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    is_deleting: bool = False
+    retry_token: str = ""
+    queue_labels: Mapping[str, str] = field(default_factory=dict)
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    status: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RayJobView:
+    """A RayJob that carries a job's label.
+
+    Attributes:
+        owner_uid: of the controller in its ownerReferences; "" without one.
+        job_status: Ray's word: "", PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED.
+        deployment_status: KubeRay's word, such as Initializing, Running, Suspended, Complete.
+        reason, message: KubeRay's, of a failure.
+    """
+
+    name: str
+    uid: str
+    owner_uid: str
+    step: str
+    attempt: int
+    resource_version: str = ""
+    is_deleting: bool = False
+    job_id: str = ""
+    job_status: str = ""
+    deployment_status: str = ""
+    reason: str = ""
+    message: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether KubeRay has finished with it, one way or the other."""
+        return self.deployment_status in ("Complete", "Failed", "ValidationFailed")
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a queue holds it back; the operator itself never suspends a RayJob."""
+        return self.deployment_status in ("Suspending", "Suspended")
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """A pod of one attempt.
+
+    Attributes:
+        deletion_due: when its grace period ends; None while nobody deletes it.
+        waiting: reason of a container that cannot start, such as ImagePullBackOff; else "".
+        unschedulable: the scheduler's words; "" once it has a node.
+        waiting_since: when the pod was created.
+        is_oom_killed: whether a container was killed for memory.
+    """
+
+    name: str
+    uid: str
+    role: Role
+    attempt: int
+    phase: str = "Pending"
+    resource_version: str = ""
+    deletion_due: datetime | None = None
+    waiting: str = ""
+    unschedulable: str = ""
+    waiting_since: datetime | None = None
+    is_oom_killed: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        return self.phase in ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything `reconcile` looks at.
+
+    Attributes:
+        ray_jobs, pods: all that carry the job's label, of every attempt.
+        progress: raw documents that the attempts' head pods wrote, by attempt.
+        conflicts: objects in the way, such as "ConfigMap a-manifest", that are not the job's.
+        steps: the RayJobs of this job's way, in order.
+    """
+
+    job: JobView
+    ray_jobs: tuple[RayJobView, ...] = ()
+    pods: tuple[PodView, ...] = ()
+    progress: Mapping[int, str] = field(default_factory=dict)
+    conflicts: tuple[str, ...] = ()
+    steps: tuple[str, ...] = DEFAULT_STEPS
+
+    def find_ray_job(self, step: str, attempt: int) -> RayJobView | None:
+        """The attempt's RayJob, if it is this job's own."""
+        for ray_job in self.ray_jobs:
+            if (ray_job.step, ray_job.attempt) == (step, attempt):
+                return ray_job if ray_job.owner_uid == self.job.uid else None
+        return None
+
+    def list_own_ray_jobs(self) -> tuple[RayJobView, ...]:
+        """RayJobs whose controller is this very job, not one of the same name before it."""
+        return tuple(one for one in self.ray_jobs if one.owner_uid == self.job.uid)

@@ -1,0 +1,186 @@
+"""The pods of an attempt: head, workers and submitter, all at the level `restricted`."""
+
+from __future__ import annotations
+
+import re
+from math import ceil
+from typing import Any
+
+from loam_api.finetunejob import FineTuneJobSpec
+from loam_operator.children import build_labels
+from loam_operator.decision import Launch
+from loam_operator.names import ROLE_LABEL, name_access, name_attempt, name_manifest
+from loam_operator.observed import JobView
+from loam_operator.settings import Settings
+
+SECRETS_DIR = "/etc/loam/secrets"
+TOKEN_SECONDS = 3600
+GRACE_SECONDS = 120
+
+_TOKEN_DIR = "/var/run/secrets/kubernetes.io/serviceaccount"
+_S3_REQUIRED = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+_S3_OPTIONAL = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_SESSION_TOKEN")
+_GPU = "nvidia.com/gpu"
+_UNITS = {"Mi": 1, "Gi": 1024, "Ti": 1024 * 1024}
+
+Pod = dict[str, Any]
+
+
+def build_head_pod(job: JobView, spec: FineTuneJobSpec, launch: Launch, settings: Settings) -> Pod:
+    """Runs the pipeline; the only one with a token, the manifest and the teacher's key."""
+    name = name_attempt(job.name, launch.step, launch.attempt)
+    environment = [
+        *_build_environment(spec),
+        {"name": "LOAM_ATTEMPT", "value": str(launch.attempt)},
+        {"name": "LOAM_JOB_UID", "value": job.uid},
+        {"name": "LOAM_PROGRESS", "value": f"{job.namespace}/{name}"},
+        {"name": "LOAM_MICRO_BATCH_DIVISOR", "value": str(launch.micro_batch_divisor)},
+        {"name": "LOAM_SECRETS_DIR", "value": SECRETS_DIR},
+        {"name": "LOAM_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+    ]
+    volumes = {
+        "job": ({"configMap": {"name": name_manifest(job.name)}}, "/etc/loam/job"),
+        "token": (_build_token_volume(), _TOKEN_DIR),
+        **_build_secret_volumes(spec),
+    }
+    memory = multiply_memory(spec.compute.head.memory, launch.memory_factor)
+    resources = _build_resources(spec.compute.head.cpu, memory, spec.compute.worker.gpus)
+    pod = _build_pod(job, launch, settings, "head", resources, environment, volumes)
+    pod["spec"]["serviceAccountName"] = name_access(job.name)
+    return pod
+
+
+def build_worker_pod(
+    job: JobView, spec: FineTuneJobSpec, launch: Launch, settings: Settings
+) -> Pod:
+    """Runs one training process; reaches the model and the run's storage, nothing else."""
+    worker = spec.compute.worker
+    memory = multiply_memory(worker.memory, launch.memory_factor)
+    resources = _build_resources(worker.cpu, memory, worker.gpus)
+    return _build_pod(job, launch, settings, "worker", resources, _build_environment(spec), {})
+
+
+def build_submitter_pod(job: JobView, launch: Launch, settings: Settings) -> Pod:
+    """Runs `ray job submit` and follows the log."""
+    resources = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
+    return _build_pod(job, launch, settings, "submitter", resources, [], {})
+
+
+def multiply_memory(memory: str, factor: float) -> str:
+    """ "4Gi" times 1.5 as "6144Mi"; as it was for a factor of 1."""
+    if factor == 1:
+        return memory
+    number, unit = re.fullmatch(r"(\d+)(\w+)", memory).groups()  # type: ignore[union-attr]
+    return f"{ceil(int(number) * _UNITS[unit] * factor)}Mi"
+
+
+def _build_pod(
+    job: JobView,
+    launch: Launch,
+    settings: Settings,
+    role: str,
+    resources: dict[str, Any],
+    environment: list[dict[str, Any]],
+    volumes: dict[str, tuple[dict[str, Any], str]],
+) -> Pod:
+    volumes = {
+        "tmp": ({"emptyDir": {}}, "/tmp"),
+        "cache": ({"emptyDir": {}}, "/var/cache/loam"),
+        "shm": ({"emptyDir": {"medium": "Memory", "sizeLimit": "512Mi"}}, "/dev/shm"),
+        **volumes,
+    }
+    container = {
+        "name": "ray-job-submitter" if role == "submitter" else f"ray-{role}",
+        "image": settings.image,
+        "imagePullPolicy": settings.pull_policy,
+        "resources": resources,
+        "env": [
+            {"name": "HOME", "value": "/tmp"},
+            {"name": "LOAM_CACHE", "value": "/var/cache/loam"},
+            {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"},
+            *environment,
+        ],
+        "volumeMounts": [
+            {"name": name, "mountPath": path, **({"readOnly": True} if _is_input(name) else {})}
+            for name, (_, path) in volumes.items()
+        ],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    }
+    spec: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 10 if role == "submitter" else GRACE_SECONDS,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+        "volumes": [{"name": name, **source} for name, (source, _) in volumes.items()],
+    }
+    if settings.pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in settings.pull_secrets]
+    return {"metadata": {"labels": {**build_labels(job, launch), ROLE_LABEL: role}}, "spec": spec}
+
+
+def _is_input(name: str) -> bool:
+    return name not in ("tmp", "cache", "shm")
+
+
+def _build_resources(cpu: str, memory: str, gpus: int) -> dict[str, Any]:
+    """Memory is held as reserved; CPUs that others leave free may be used."""
+    limits: dict[str, Any] = {"memory": memory}
+    requests: dict[str, Any] = {"cpu": cpu, "memory": memory}
+    if gpus:
+        limits[_GPU] = requests[_GPU] = str(gpus)
+    return {"requests": requests, "limits": limits}
+
+
+def _build_environment(spec: FineTuneJobSpec) -> list[dict[str, Any]]:
+    """Storage credentials, by reference: their values never pass through the operator."""
+    environment = []
+    if spec.output.secret_ref is not None:
+        secret = spec.output.secret_ref.name
+        environment += [_refer(secret, key) for key in _S3_REQUIRED]
+        environment += [_refer(secret, key, optional=True) for key in _S3_OPTIONAL]
+    if spec.model.secret_ref is not None:
+        environment.append(_refer(spec.model.secret_ref.name, "HF_TOKEN"))
+    return environment
+
+
+def _refer(secret: str, key: str, *, optional: bool = False) -> dict[str, Any]:
+    reference: dict[str, Any] = {"name": secret, "key": key}
+    if optional:
+        reference["optional"] = True
+    return {"name": key, "valueFrom": {"secretKeyRef": reference}}
+
+
+def _build_secret_volumes(spec: FineTuneJobSpec) -> dict[str, tuple[dict[str, Any], str]]:
+    """The teacher's key as a file, of that one key."""
+    teacher = spec.synthesis.teacher.openai if spec.synthesis else None
+    reference = teacher.api_key_secret_ref if teacher else None
+    if reference is None:
+        return {}
+    items = [{"key": reference.key, "path": reference.key}]
+    source = {"secret": {"secretName": reference.name, "items": items, "defaultMode": 0o444}}
+    return {"teacher": (source, f"{SECRETS_DIR}/{reference.name}")}
+
+
+def _build_token_volume() -> dict[str, Any]:
+    """The token of the job's ServiceAccount, for an hour, renewed by the kubelet."""
+    return {
+        "projected": {
+            "defaultMode": 0o444,
+            "sources": [
+                {"serviceAccountToken": {"path": "token", "expirationSeconds": TOKEN_SECONDS}},
+                {
+                    "configMap": {
+                        "name": "kube-root-ca.crt",
+                        "items": [{"key": "ca.crt", "path": "ca.crt"}],
+                    }
+                },
+            ],
+        }
+    }

@@ -1,0 +1,276 @@
+"""From what is observed of one job to what is written and done: pure, without clock or I/O.
+
+Read it from `reconcile` down. The status says which attempt runs; it is written before anything is
+created or deleted for it, so that whoever comes after a crash finds out from status and objects
+what is left to do.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from loam_api.finetunejob import FineTuneJobSpec
+from loam_api.status import MAX_RETRY_TOKENS, Attempt, FineTuneJobStatus
+from loam_operator.checking import SpecError, check_spec
+from loam_operator.cleanup import clean_up, list_leftovers
+from loam_operator.decision import Decision
+from loam_operator.history import (
+    build_launch,
+    end_attempt,
+    find_live,
+    list_next_steps,
+    may_retry,
+    note_pods,
+    retry_at,
+    start_attempt,
+)
+from loam_operator.judge import Verdict, judge_attempt
+from loam_operator.names import MAX_ATTEMPT_NUMBER
+from loam_operator.observed import Observed
+from loam_operator.states import State
+from loam_operator.status import (
+    change,
+    clean_text,
+    enter_state,
+    parse_time,
+    read_state,
+    read_status,
+)
+
+# A RayJob that nobody speaks of any more is looked at again after this time.
+RECHECK_SECONDS = 300.0
+CONFLICT_RECHECK_SECONDS = 30.0
+PODS_RECHECK_SECONDS = 5.0
+
+
+def reconcile(observed: Observed, now: datetime) -> Decision:
+    """Decide what to write and do for one job.
+
+    Nothing changes: the status equals the observed one and there is no action.
+    """
+    job = observed.job
+    status = read_status(job.status)
+    if job.is_deleting:  # ownerReferences take everything along
+        return Decision(status)
+    status = change(status, observed_generation=job.generation)
+    state = read_state(status)
+    if state is not None and state.is_terminal:
+        return _stay_ended(observed, status, state, now)
+    try:
+        spec = check_spec(job)
+    except SpecError as error:
+        return _fail(observed, status, "InvalidSpec", str(error), now)
+    live = find_live(status)
+    if live is not None:
+        return _follow(observed, spec, status, live, now)
+    return _start_or_wait(observed, spec, status, now)
+
+
+def _stay_ended(
+    observed: Observed, status: FineTuneJobStatus, state: State, now: datetime
+) -> Decision:
+    """A terminal state is left only by a new retry token, and never after success."""
+    token = clean_text(observed.job.retry_token)[:64]
+    if state.next_states and token and token not in status.retry_tokens:
+        last = status.attempts[-1].number if status.attempts else 0
+        status = change(
+            status,
+            retry_tokens=[*status.retry_tokens, token][-MAX_RETRY_TOKENS:],
+            first_counted_attempt=last + 1,
+            start_time=None,
+        )
+        return Decision(enter_state(status, "Retrying", now, "A retry was asked for."))
+    return clean_up(observed, status, now)
+
+
+def _follow(
+    observed: Observed,
+    spec: FineTuneJobSpec,
+    status: FineTuneJobStatus,
+    live: Attempt,
+    now: datetime,
+) -> Decision:
+    """An attempt has been started and has not ended yet."""
+    verdict = judge_attempt(observed, live, now)
+    if verdict.outcome == "succeeded":
+        return _finish_step(observed, status, verdict, now)
+    if _is_overdue(spec, status, now):
+        return _fail(observed, status, "DeadlineExceeded", _describe_deadline(spec), now)
+    if spec.suspend:
+        status = end_attempt(status, "Suspended", now)
+        return _suspend(observed, status, now)
+    if verdict.outcome == "failed":
+        return _end_failed(observed, spec, status, verdict, now)
+    if verdict.outcome == "absent":
+        return _launch(observed, status, live, now)
+    return _show_active(spec, status, verdict, observed, live, now)
+
+
+def _launch(
+    observed: Observed, status: FineTuneJobStatus, live: Attempt, now: datetime
+) -> Decision:
+    if observed.conflicts:
+        status = enter_state(status, "NameConflict", now, ", ".join(observed.conflicts))
+        return Decision(status, requeue_seconds=CONFLICT_RECHECK_SECONDS)
+    if _has_running(observed, now):
+        return Decision(status, requeue_seconds=PODS_RECHECK_SECONDS, is_weighty=True)
+    state = read_state(status)
+    if state is None or state.name != "NameConflict":  # which is left once the RayJob is there
+        status = enter_state(status, "Starting", now)
+    return Decision(status, (build_launch(status, live),), RECHECK_SECONDS, is_weighty=True)
+
+
+def _show_active(
+    spec: FineTuneJobSpec,
+    status: FineTuneJobStatus,
+    verdict: Verdict,
+    observed: Observed,
+    live: Attempt,
+    now: datetime,
+) -> Decision:
+    ray_job = observed.find_ray_job(live.step, live.number)
+    before = read_state(status)
+    if before is None or _may_show(before, verdict.state):
+        status = enter_state(status, verdict.state, now, verdict.detail)
+    if verdict.state != "Starting":  # seen running: from now on it can only be lost
+        status = note_pods(status, ray_job.uid if ray_job else "", verdict)
+    seconds = _seconds_until_deadline(spec, status, now)
+    return Decision(
+        status,
+        requeue_seconds=min(
+            RECHECK_SECONDS, seconds, 10.0 if verdict.state == "Starting" else RECHECK_SECONDS
+        ),
+    )
+
+
+def _may_show(before: State, name: str) -> bool:
+    """Inside an attempt a job only goes forward, lest late news be written back and forth."""
+    order = ("Preparing", "Training", "Finishing")
+    if before.name in order and name in order:
+        return order.index(name) > order.index(before.name)
+    # Starting pods may run into trouble and out of it again without another word.
+    is_back = name == "Starting" and before.name not in ("Queued", "NameConflict")
+    return not is_back
+
+
+def _finish_step(
+    observed: Observed, status: FineTuneJobStatus, verdict: Verdict, now: datetime
+) -> Decision:
+    status = end_attempt(status, "Succeeded", now, exit_code=0)
+    result = verdict.result
+    if result is not None:
+        status = change(
+            status,
+            method=result.method or status.method,
+            method_reason=clean_text(result.method_reason) or status.method_reason,
+            metrics=result.metrics or status.metrics,
+        )
+    if list_next_steps(observed.steps, status):
+        return _start_or_wait(observed, check_spec(observed.job), status, now)
+    status = enter_state(status, "Succeeded", now)
+    return Decision(status, list_leftovers(observed, status), requeue_seconds=1.0)
+
+
+def _end_failed(
+    observed: Observed,
+    spec: FineTuneJobSpec,
+    status: FineTuneJobStatus,
+    verdict: Verdict,
+    now: datetime,
+) -> Decision:
+    failure = verdict.failure
+    assert failure is not None
+    status = end_attempt(
+        status,
+        failure.name,
+        now,
+        exit_code=verdict.exit_code,
+        charged=failure.retry == "charged",
+    )
+    if may_retry(status, failure, spec.backoff_limit):
+        detail = f"Attempt {status.attempts[-1].number} ended with {failure.name}: {verdict.detail}"
+        status = enter_state(status, "Retrying", now, detail)
+        return Decision(status, list_leftovers(observed, status), 1.0, is_weighty=True)
+    return _fail(observed, status, failure.name, verdict.detail, now)
+
+
+def _fail(
+    observed: Observed, status: FineTuneJobStatus, name: str, detail: str, now: datetime
+) -> Decision:
+    if find_live(status) is not None:
+        status = end_attempt(status, name, now)
+    num_attempts = status.attempts[-1].number if status.attempts else 0
+    words = f"{detail} (after {num_attempts} attempts)" if num_attempts > 1 else detail
+    status = enter_state(status, name, now, words)
+    return Decision(status, list_leftovers(observed, status), 1.0, is_weighty=True)
+
+
+def _suspend(observed: Observed, status: FineTuneJobStatus, now: datetime) -> Decision:
+    """Give the pods back, then say so; the deadline's clock starts anew afterwards."""
+    status = change(status, start_time=None)
+    if _has_running(observed, now):
+        status = enter_state(status, "Suspending", now)
+        leftovers = list_leftovers(observed, status)
+        return Decision(status, leftovers, PODS_RECHECK_SECONDS, is_weighty=True)
+    suspended = enter_state(status, "Suspended", now)
+    return Decision(suspended, is_weighty=suspended != status)
+
+
+def _start_or_wait(
+    observed: Observed, spec: FineTuneJobSpec, status: FineTuneJobStatus, now: datetime
+) -> Decision:
+    """No attempt runs: start the next one as soon as the last one's pods are gone."""
+    if _is_overdue(spec, status, now):
+        return _fail(observed, status, "DeadlineExceeded", _describe_deadline(spec), now)
+    if spec.suspend:
+        return _suspend(observed, status, now)
+    if _has_running(observed, now):
+        return _await_pods(observed, status, now)
+    due = retry_at(status)
+    if due is not None and due > now:
+        return Decision(status, requeue_seconds=(due - now).total_seconds())
+    is_first = not status.attempts
+    if not is_first and status.attempts[-1].number >= MAX_ATTEMPT_NUMBER:
+        return _fail(observed, status, "Unknown", "The job has used up its attempt numbers.", now)
+    status = start_attempt(status, list_next_steps(observed.steps, status)[0], now)
+    status = enter_state(status, "Starting", now)
+    live = status.attempts[-1]
+    return Decision(status, (build_launch(status, live),), RECHECK_SECONDS, is_weighty=not is_first)
+
+
+def _await_pods(observed: Observed, status: FineTuneJobStatus, now: datetime) -> Decision:
+    if read_state(status) is None:
+        detail = "Pods of an earlier job of this name are still there."
+        status = enter_state(status, "Retrying", now, detail)
+    leftovers = list_leftovers(observed, status)
+    return Decision(status, leftovers, PODS_RECHECK_SECONDS, is_weighty=True)
+
+
+def _has_running(observed: Observed, now: datetime) -> bool:
+    """Whether pods of an earlier attempt may still work.
+
+    A pod that has outstayed its grace period by two minutes is on a node that no longer answers:
+    the fence, not its absence, makes it safe to go on.
+    """
+    patience = timedelta(seconds=120)
+    for pod in observed.pods:
+        if not pod.is_over and (pod.deletion_due is None or now < pod.deletion_due + patience):
+            return True
+    return any(not one.is_over and not one.is_deleting for one in observed.list_own_ray_jobs())
+
+
+def _is_overdue(spec: FineTuneJobSpec, status: FineTuneJobStatus, now: datetime) -> bool:
+    return _seconds_until_deadline(spec, status, now) <= 0
+
+
+def _seconds_until_deadline(
+    spec: FineTuneJobSpec, status: FineTuneJobStatus, now: datetime
+) -> float:
+    started = parse_time(status.start_time)
+    if not spec.active_deadline_seconds or started is None:
+        return RECHECK_SECONDS
+    return spec.active_deadline_seconds - (now - started).total_seconds()
+
+
+def _describe_deadline(spec: FineTuneJobSpec) -> str:
+    return f"The job did not end within {spec.active_deadline_seconds} seconds."

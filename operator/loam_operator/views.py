@@ -1,0 +1,147 @@
+"""From the API server's objects to the trimmed views of `observed`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from loam_api.progress_document import MAX_DOCUMENT_BYTES, PROGRESS_KEY
+from loam_operator.cache import Key
+from loam_operator.names import (
+    ATTEMPT_LABEL,
+    JOB_LABEL,
+    QUEUE_LABELS,
+    RETRY_ANNOTATION,
+    ROLE_LABEL,
+    STEP_LABEL,
+)
+from loam_operator.observed import JobView, PodView, RayJobView, Role
+from loam_operator.status import parse_time
+
+Raw = Mapping[str, Any]
+
+
+def view_job(raw: Raw) -> JobView:
+    """A FineTuneJob."""
+    metadata = raw["metadata"]
+    labels = metadata.get("labels") or {}
+    return JobView(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        resource_version=metadata["resourceVersion"],
+        is_deleting="deletionTimestamp" in metadata,
+        retry_token=(metadata.get("annotations") or {}).get(RETRY_ANNOTATION, ""),
+        queue_labels={name: labels[name] for name in QUEUE_LABELS if name in labels},
+        spec=_copy(raw.get("spec") or {}),
+        status=_copy(raw.get("status") or {}),
+    )
+
+
+def find_key(raw: Raw) -> Key | None:
+    """The job that a child's label names; None where there is no label."""
+    metadata = raw["metadata"]
+    name = (metadata.get("labels") or {}).get(JOB_LABEL)
+    return Key(metadata["namespace"], name) if name else None
+
+
+def find_attempt(raw: Raw) -> int:
+    """The attempt that a child's label names; 0 for none."""
+    text = (raw["metadata"].get("labels") or {}).get(ATTEMPT_LABEL, "")
+    return int(text) if text.isdecimal() and len(text) < 6 else 0
+
+
+def view_ray_job(raw: Raw) -> RayJobView:
+    """A RayJob."""
+    metadata = raw["metadata"]
+    status = raw.get("status") or {}
+    return RayJobView(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        owner_uid=find_owner(raw),
+        step=(metadata.get("labels") or {}).get(STEP_LABEL, ""),
+        attempt=find_attempt(raw),
+        resource_version=metadata["resourceVersion"],
+        is_deleting="deletionTimestamp" in metadata,
+        job_id=status.get("jobId", ""),
+        job_status=status.get("jobStatus", ""),
+        deployment_status=status.get("jobDeploymentStatus", ""),
+        reason=status.get("reason", ""),
+        message=str(status.get("message", ""))[:2048],
+    )
+
+
+def find_owner(raw: Raw) -> str:
+    """UID of the controller in an object's ownerReferences; "" without one."""
+    for reference in raw["metadata"].get("ownerReferences") or []:
+        if reference.get("controller"):
+            return str(reference["uid"])
+    return ""
+
+
+def view_pod(raw: Raw) -> PodView:
+    """A pod of an attempt."""
+    metadata = raw["metadata"]
+    status = raw.get("status") or {}
+    label = (metadata.get("labels") or {}).get(ROLE_LABEL, "")
+    role: Role = "head" if label == "head" else "worker" if label == "worker" else "submitter"
+    containers = [
+        *(status.get("initContainerStatuses") or []),
+        *(status.get("containerStatuses") or []),
+    ]
+    return PodView(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        role=role,
+        attempt=find_attempt(raw),
+        phase=status.get("phase", "Pending"),
+        resource_version=metadata["resourceVersion"],
+        deletion_due=parse_time(metadata.get("deletionTimestamp")),
+        waiting=_find_waiting(containers),
+        unschedulable=_find_unschedulable(status),
+        waiting_since=parse_time(metadata.get("creationTimestamp")),
+        is_oom_killed=any(_was_oom_killed(container) for container in containers),
+    )
+
+
+def _find_waiting(containers: list[Raw]) -> str:
+    for container in containers:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") not in (None, "", "ContainerCreating", "PodInitializing"):
+            return str(waiting["reason"])
+    return ""
+
+
+def _find_unschedulable(status: Raw) -> str:
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return str(condition.get("message") or condition.get("reason") or "unschedulable")[:512]
+    return ""
+
+
+def _was_oom_killed(container: Raw) -> bool:
+    return any(
+        ((container.get(state) or {}).get("terminated") or {}).get("reason") == "OOMKilled"
+        for state in ("state", "lastState")
+    )
+
+
+def view_progress(raw: Raw) -> str:
+    """The document in a progress ConfigMap; what is too long is cut, and so no document."""
+    text = (raw.get("data") or {}).get(PROGRESS_KEY, "")
+    return str(text)[: MAX_DOCUMENT_BYTES + 1]
+
+
+def is_progress(raw: Raw) -> bool:
+    """Whether a labelled ConfigMap is an attempt's, not the job's manifest."""
+    return find_attempt(raw) > 0
+
+
+def _copy(value: Any) -> Any:
+    """Plain dictionaries and lists, whatever views a library hands out."""
+    if isinstance(value, Mapping):
+        return {key: _copy(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copy(child) for child in value]
+    return value

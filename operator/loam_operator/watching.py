@@ -1,0 +1,161 @@
+"""kopf's part: it watches, and each event becomes a cache entry and a key in the queue.
+
+Only `index` and `on.event` are used: any other handler would put finalizers and annotations on the
+objects, and would be retried by kopf's rules instead of the queue's. kopf runs no event handler
+before every index has seen its first list, so that nothing is decided on half a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+from loam_operator.cache import Cache, Key
+from loam_operator.metrics import WATCH_EVENTS
+from loam_operator.names import MANAGED_LABEL, MANAGED_VALUE
+from loam_operator.views import (
+    find_attempt,
+    find_key,
+    is_progress,
+    view_job,
+    view_pod,
+    view_progress,
+    view_ray_job,
+)
+
+Body = kopf.Body
+Enqueue = Callable[[Key], None]
+
+_JOBS = ("loam.dev", "v1alpha1", "finetunejobs")
+_RAY_JOBS = ("ray.io", "v1", "rayjobs")
+_PODS = ("", "v1", "pods")
+_MAPS = ("", "v1", "configmaps")
+_LEASES = ("coordination.k8s.io", "v1", "leases")
+
+
+def configure(settings: kopf.OperatorSettings) -> None:
+    """Set what keeps watches alive and kopf's hands off the objects."""
+    # The server ends a watch after this; kopf then lists anew, which finds what was missed.
+    settings.watching.server_timeout = 600
+    settings.watching.client_timeout = 660
+    settings.watching.connect_timeout = 20
+    settings.watching.chunk_size = 500
+    for _, _, plural in (_RAY_JOBS, _PODS, _MAPS):
+        settings.watching.label_selectors[plural] = f"{MANAGED_LABEL}={MANAGED_VALUE}"
+    settings.watching.label_selectors["leases"] = "loam.dev/lease=operator"
+    settings.networking.request_timeout = 60
+    settings.scanning.disabled = True  # the kinds are known; there is nothing to discover
+    settings.posting.enabled = False
+    settings.queueing.idle_timeout = 1.0
+    settings.peering.standalone = True
+
+
+def register(
+    registry: kopf.OperatorRegistry,
+    cache: Cache,
+    enqueue: Enqueue,
+    pulse: Callable[[], None],
+) -> None:
+    """Register the handlers of all kinds.
+
+    Args:
+        pulse: called for each renewal of the operator's own Lease that comes back by a watch.
+    """
+    for kind, keep, drop in (
+        (_JOBS, _keep_job, _drop_job),
+        (_RAY_JOBS, _keep_ray_job, _drop_ray_job),
+        (_PODS, _keep_pod, _drop_pod),
+        (_MAPS, _keep_map, _drop_map),
+    ):
+        _watch(
+            registry,
+            kind,
+            lambda raw, keep=keep: keep(cache, raw),  # type: ignore[misc]
+            lambda raw, drop=drop: drop(cache, raw),  # type: ignore[misc]
+            enqueue,
+        )
+
+    @kopf.on.login(registry=registry)
+    async def _(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+    @kopf.on.event(*_LEASES, registry=registry)
+    async def _(**_: Any) -> None:
+        pulse()
+
+
+def _watch(
+    registry: kopf.OperatorRegistry,
+    kind: tuple[str, str, str],
+    keep: Callable[[Body], Key | None],
+    drop: Callable[[Body], Key | None],
+    enqueue: Enqueue,
+) -> None:
+    plural = kind[2]
+
+    @kopf.index(*kind, registry=registry, id=f"keep-{plural}")
+    async def _(body: Body, **_: Any) -> None:
+        keep(body)
+
+    @kopf.on.event(*kind, registry=registry, id=f"hear-{plural}")
+    async def _(type: str | None, body: Body, **_: Any) -> None:
+        WATCH_EVENTS.labels(plural).inc()
+        key = drop(body) if type == "DELETED" else keep(body)
+        if key is not None:
+            enqueue(key)
+
+
+def _keep_job(cache: Cache, raw: Body) -> Key | None:
+    return cache.put_job(view_job(raw))
+
+
+def _drop_job(cache: Cache, raw: Body) -> Key | None:
+    job = view_job(raw)
+    cache.remove_job(Key(job.namespace, job.name), job.uid)
+    return None
+
+
+def _keep_ray_job(cache: Cache, raw: Body) -> Key | None:
+    key = find_key(raw)
+    if key is not None:
+        cache.put_ray_job(key, view_ray_job(raw))
+    return key
+
+
+def _drop_ray_job(cache: Cache, raw: Body) -> Key | None:
+    key = find_key(raw)
+    if key is not None:
+        cache.remove_ray_job(key, raw["metadata"]["name"], raw["metadata"]["uid"])
+    return key
+
+
+def _keep_pod(cache: Cache, raw: Body) -> Key | None:
+    key = find_key(raw)
+    if key is not None:
+        cache.put_pod(key, view_pod(raw))
+    return key
+
+
+def _drop_pod(cache: Cache, raw: Body) -> Key | None:
+    key = find_key(raw)
+    if key is not None:
+        cache.remove_pod(key, raw["metadata"]["name"], raw["metadata"]["uid"])
+    return key
+
+
+def _keep_map(cache: Cache, raw: Body) -> Key | None:
+    key = find_key(raw)
+    if key is None or not is_progress(raw):
+        return None
+    cache.put_progress(key, find_attempt(raw), view_progress(raw))
+    return key
+
+
+def _drop_map(cache: Cache, raw: Body) -> Key | None:
+    key = find_key(raw)
+    if key is None or not is_progress(raw):
+        return None
+    cache.remove_progress(key, find_attempt(raw))
+    return key

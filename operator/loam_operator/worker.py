@@ -1,0 +1,201 @@
+"""One pass over one job: observe, decide, write the status, then act."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Protocol
+
+from loam_operator.cache import Cache, Key
+from loam_operator.decision import Action, Decision, DeleteAccess, DeleteRayJob, Launch
+from loam_operator.observed import JobView, Observed, RayJobView
+from loam_operator.reconcile import RECHECK_SECONDS, reconcile
+from loam_operator.states import STATES_BY_NAME
+from loam_operator.status import build_patch, read_state, read_status
+from loam_operator.throttle import ProgressThrottle
+
+logger = logging.getLogger(__name__)
+
+_PROGRESS_FIELDS = {"progress"}
+_STANDBY_SECONDS = 5.0
+
+
+class ConflictError(Exception):
+    """The job has changed since it was seen; nothing was written."""
+
+
+class TakenError(Exception):
+    """An object that belongs to somebody else has the name of a child.
+
+    Attributes:
+        name: kind and name, such as "ConfigMap a-manifest".
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is another owner's")
+        self.name = name
+
+
+class GoneError(Exception):
+    """The job does not exist any more."""
+
+
+class Cluster(Protocol):
+    """What a pass does to the API server. Every call may fail, and is then made anew later."""
+
+    async def read_observed(self, key: Key) -> Observed | None:
+        """The job and all that carries its label, read now; None if there is no such job."""
+
+    async def patch_status(self, job: JobView, patch: dict[str, Any]) -> JobView:
+        """Write the status of the job as it was seen.
+
+        Raises:
+            ConflictError: it has changed since.
+            GoneError: it is no more.
+        """
+
+    async def create_attempt(self, job: JobView, launch: Launch) -> RayJobView:
+        """Create what is missing of an attempt, the RayJob last; returns the RayJob.
+
+        Raises:
+            TakenError: an object of another owner is in the way; then there is no RayJob.
+            ConflictError: an object of that name is still being deleted.
+        """
+
+    async def find_conflicts(self, job: JobView, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of the named objects that are still there and another owner's."""
+
+    async def delete_ray_job(self, job: JobView, name: str, uid: str) -> None:
+        """Delete this very RayJob and its pods before it; it is no error if it is gone."""
+
+    async def delete_access(self, job: JobView) -> None:
+        """Delete the job's manifest, progress and access rights, as far as they are its own."""
+
+
+class Worker:
+    """Works on one job at a time a key; several keys at once.
+
+    Args:
+        is_leader: asked before anything is written.
+        now: the time, as it is written.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        cluster: Cluster,
+        throttle: ProgressThrottle,
+        *,
+        is_leader: Callable[[], bool],
+        now: Callable[[], datetime],
+        clock: Callable[[], float],
+        on_transition: Callable[[JobView, str], None] = lambda job, state: None,
+    ) -> None:
+        self._cache = cache
+        self._cluster = cluster
+        self._throttle = throttle
+        self._is_leader = is_leader
+        self._now = now
+        self._clock = clock
+        self._on_transition = on_transition
+
+    async def work_on(self, key: Key) -> float | None:
+        """Bring one job a step further.
+
+        Returns:
+            Seconds after which to look again at the latest; None for not before news of it.
+        """
+        observed = self._cache.observe(key)
+        if observed is None:
+            return None
+        if not self._is_leader():
+            return _STANDBY_SECONDS
+        try:
+            observed = await self._recheck_conflicts(key, observed)
+            decision = reconcile(observed, self._now())
+            if decision.is_weighty or self._is_stale(key, decision):
+                fresh = await self._read_fresh(key)
+                if fresh is None:
+                    return None
+                observed, decision = fresh, reconcile(fresh, self._now())
+            return await self._carry_out(key, observed, decision)
+        except ConflictError:
+            return await self._catch_up(key)
+        except GoneError:
+            self._cache.forget(key)
+            self._throttle.forget(key)
+            return None
+
+    def _is_stale(self, key: Key, decision: Decision) -> bool:
+        """Watches can lose events; a job that is not at its end is read again now and then."""
+        state = read_state(decision.status)
+        if state is not None and state.is_terminal:
+            return False
+        return self._cache.seconds_unchecked(key, self._clock()) >= RECHECK_SECONDS
+
+    async def _read_fresh(self, key: Key) -> Observed | None:
+        before = self._cache.observe(key)
+        fresh = await self._cluster.read_observed(key)
+        if fresh is None:
+            self._cache.forget(key)
+            return None
+        if before is not None:
+            fresh = replace(fresh, conflicts=before.conflicts)
+        self._cache.replace(fresh, self._clock())
+        return fresh
+
+    async def _catch_up(self, key: Key) -> float | None:
+        """Somebody else wrote first: see what is there now, and decide again."""
+        return 1.0 if await self._read_fresh(key) is not None else None
+
+    async def _recheck_conflicts(self, key: Key, observed: Observed) -> Observed:
+        if not observed.conflicts:
+            return observed
+        conflicts = await self._cluster.find_conflicts(observed.job, observed.conflicts)
+        self._cache.set_conflicts(key, conflicts)
+        return replace(observed, conflicts=conflicts)
+
+    async def _carry_out(self, key: Key, observed: Observed, decision: Decision) -> float | None:
+        job = observed.job
+        patch = build_patch(job.status, decision.status)
+        if patch and set(patch) <= _PROGRESS_FIELDS:
+            wait = self._throttle.reserve(key, self._clock())
+            if wait:
+                return min(wait, decision.requeue_seconds or wait)
+        if patch:
+            job = await self._write_status(key, job, patch)
+        for action in decision.actions:
+            if not self._is_leader():
+                return _STANDBY_SECONDS
+            if not await self._perform(key, job, action):
+                return 0.0
+        return decision.requeue_seconds
+
+    async def _write_status(self, key: Key, job: JobView, patch: dict[str, Any]) -> JobView:
+        before = read_state(read_status(job.status))
+        written = await self._cluster.patch_status(job, patch)
+        self._cache.put_job(written)
+        after = read_state(read_status(written.status))
+        if after is not None and after != before:
+            logger.info("%s/%s: %s", job.namespace, job.name, after.name)
+            self._on_transition(written, STATES_BY_NAME[after.name].name)
+        return written
+
+    async def _perform(self, key: Key, job: JobView, action: Action) -> bool:
+        """Do it; False where what was found asks for another decision."""
+        match action:
+            case Launch():
+                try:
+                    ray_job = await self._cluster.create_attempt(job, action)
+                except TakenError as error:
+                    self._cache.set_conflicts(key, (error.name,))
+                    return False
+                self._cache.put_ray_job(key, ray_job)
+            case DeleteRayJob():
+                await self._cluster.delete_ray_job(job, action.name, action.uid)
+            case DeleteAccess():
+                await self._cluster.delete_access(job)
+        return True

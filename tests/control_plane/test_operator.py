@@ -1,0 +1,338 @@
+"""The operator as a process against a real API server; the test plays KubeRay and the pods."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from tests.tools.control_plane import ControlPlane
+from tests.tools.operator_process import (
+    OperatorProcess,
+    Stage,
+    read_conditions,
+    read_reason,
+    run_operator,
+)
+from tests.tools.waiting import wait_until
+
+from loam_api.progress_document import PROGRESS_KEY
+
+
+@pytest.fixture
+def stage(control_plane: ControlPlane, namespace: str) -> Stage:
+    return Stage(control_plane.client, namespace)
+
+
+@pytest.fixture
+def operator(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> Iterator[OperatorProcess]:
+    """An operator for the test's namespace only, so that tests do not meet."""
+    with run_operator(
+        control_plane.kubeconfig,
+        tmp_path / "operator.log",
+        LOAM_NAMESPACES=namespace,
+        POD_NAMESPACE=namespace,
+    ) as running:
+        yield running
+
+
+def list_reasons(job: dict[str, Any]) -> list[str]:
+    return [attempt["reason"] for attempt in job["status"]["attempts"]]
+
+
+# --- the way of a job --------------------------------------------------------------------------
+def test_a_job_succeeds(operator: OperatorProcess, stage: Stage):
+    """Apply, watch it go through its phases, and end with conditions that kstatus, kubectl wait
+    and batch/v1's readers understand."""
+    stage.apply("good")
+    stage.await_ray_job("good-run-a1")
+    stage.set_ray_job("good-run-a1", jobStatus="RUNNING", jobDeploymentStatus="Running")
+    stage.await_reason("good", "Preparing")
+    stage.say("good-run-a1", 1, stage="train", summary="train 62 %")
+    assert stage.await_reason("good", "Training")["status"]["phase"] == "Training"
+    stage.succeed("good-run-a1", 1)
+    job = stage.await_reason("good", "Succeeded")
+    conditions = read_conditions(job)
+    assert [conditions[kind] for kind in ("Ready", "Complete", "Published")] == ["True"] * 3
+    assert [conditions[kind] for kind in ("Reconciling", "Stalled", "Failed")] == ["False"] * 3
+    assert job["status"]["observedGeneration"] == job["metadata"]["generation"]
+    assert job["status"]["method"] == "lora"
+    assert list_reasons(job) == ["Succeeded"]
+    assert 'loam_operator_jobs{phase="Succeeded"} 1.0' in str(operator.read("metrics"))
+
+
+def test_a_job_fails_with_its_remedy(operator: OperatorProcess, stage: Stage):
+    """What no retry heals ends at once, with the runtime's words and what to do."""
+    stage.apply("poor")
+    stage.await_ray_job("poor-run-a1")
+    stage.fail("poor-run-a1", 1, 11, "Access to s3://bucket is refused.")
+    job = stage.await_reason("poor", "BadCredentials")
+    conditions = {one["type"]: one for one in job["status"]["conditions"]}
+    assert (conditions["Failed"]["status"], conditions["Stalled"]["status"]) == ("True", "True")
+    assert "Access to s3://bucket is refused." in conditions["Ready"]["message"]
+    assert "loam.dev/retry" in conditions["Ready"]["message"]
+    assert [one["metadata"]["name"] for one in stage.list_ray_jobs()] == ["poor-run-a1"]
+
+
+def test_from_apply_to_ray_job_is_under_a_second(operator: OperatorProcess, stage: Stage):
+    """A user who sees nothing happen applies again."""
+    started = time.monotonic()
+    stage.apply("quick")
+    stage.await_ray_job("quick-run-a1", timeout_seconds=5)
+    assert time.monotonic() - started < 1.0
+
+
+def test_a_job_that_cannot_run_here_is_refused(operator: OperatorProcess, stage: Stage):
+    """A laptop's path in a pod is an empty folder: said at once, before a GPU is asked for."""
+    stage.apply("local", model={"uri": "file://./model"})
+    job = stage.await_reason("local", "InvalidSpec")
+    assert "spec.model.uri" in job["status"]["conditions"][0]["message"]
+    assert not stage.list_ray_jobs()
+
+
+# --- attempts ----------------------------------------------------------------------------------
+def test_a_retry_by_hand_counts_once(operator: OperatorProcess, stage: Stage):
+    """The annotation stays on the object for ever, so that each value may act only once."""
+    stage.apply("again")
+    stage.await_ray_job("again-run-a1")
+    stage.fail("again-run-a1", 1, 10, "No rows.")
+    stage.await_reason("again", "BadInput")
+    stage.change_job("again", {"metadata": {"annotations": {"loam.dev/retry": "one"}}})
+    stage.await_ray_job("again-run-a2")
+    stage.fail("again-run-a2", 2, 10, "Still no rows.")
+    job = stage.await_reason("again", "BadInput")
+    assert job["status"]["retryTokens"] == ["one"]
+    operator.kill()
+    operator.start()
+    assert read_reason(stage.get_job("again")) == "BadInput"
+    assert stage.find_ray_job("again-run-a3") is None
+
+
+def test_suspend_gives_the_pods_back_and_resume_is_free(operator: OperatorProcess, stage: Stage):
+    """A pause must not eat into backoffLimit, and no RayJob may outlive it."""
+    stage.apply("pause", backoffLimit=0)
+    stage.await_ray_job("pause-run-a1")
+    stage.change_job("pause", {"spec": {"suspend": True}})
+    job = stage.await_reason("pause", "Suspended")
+    assert read_conditions(job)["Suspended"] == "True"
+    assert not stage.list_ray_jobs()
+    stage.change_job("pause", {"spec": {"suspend": False}})
+    stage.await_ray_job("pause-run-a2")
+    stage.succeed("pause-run-a2", 2)
+    assert list_reasons(stage.await_reason("pause", "Succeeded")) == ["Suspended", "Succeeded"]
+
+
+def test_a_lost_head_is_a_new_attempt(operator: OperatorProcess, stage: Stage):
+    """KubeRay makes another head, which knows nothing of the job: the attempt is over, uncharged,
+    and the next one waits until the pods of this one are gone."""
+    stage.apply("headless", backoffLimit=0)
+    ray_job = stage.await_ray_job("headless-run-a1")
+    head = stage.create_pod("headless-run-a1", ray_job, "head")
+    stage.set_ray_job("headless-run-a1", jobStatus="RUNNING", jobDeploymentStatus="Running")
+    stage.await_reason("headless", "Preparing")
+    wait_until(
+        lambda: stage.get_job("headless")["status"]["attempts"][0]["headUid"] == head,
+        "the head pod to be noted",
+    )
+    worker = stage.create_pod("headless-run-a1", ray_job, "worker")
+    stage.delete_pod("headless-run-a1-head")
+    stage.await_ray_job("headless-run-a2")
+    assert stage.find_ray_job("headless-run-a1") is None
+    assert worker not in stage.list_pod_uids()
+    stage.succeed("headless-run-a2", 2)
+    assert list_reasons(stage.await_reason("headless", "Succeeded")) == ["HeadLost", "Succeeded"]
+
+
+def test_success_needs_a_valid_result(operator: OperatorProcess, stage: Stage):
+    """Whatever runs in the head pod can write there: rubbish, however large, is no result."""
+    stage.apply("claims")
+    stage.await_ray_job("claims-run-a1")
+    stage.core.patch_namespaced_config_map(
+        "claims-run-a1", stage.namespace, {"data": {PROGRESS_KEY: '{"attempt": 1, ' * 5000}}
+    )
+    stage.set_ray_job("claims-run-a1", jobStatus="SUCCEEDED", jobDeploymentStatus="Complete")
+    job = stage.await_reason("claims", "Retrying")
+    assert list_reasons(job) == ["NoResult"]
+
+
+# --- whose objects -----------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", ["ConfigMap", "RayJob"])
+def test_an_object_in_the_way_is_named(operator: OperatorProcess, stage: Stage, kind: str):
+    """Adopting an object that somebody else made would run their code as the job's."""
+    stage.create_foreign(kind, {"ConfigMap": "taken-manifest", "RayJob": "taken-run-a1"}[kind])
+    stage.apply("taken")
+    job = stage.await_reason("taken", "NameConflict")
+    assert read_conditions(job)["Stalled"] == "True"
+    assert f"{kind} taken-" in job["status"]["conditions"][0]["message"]
+    stage.delete_foreign(kind, {"ConfigMap": "taken-manifest", "RayJob": "taken-run-a1"}[kind])
+    stage.await_reason("taken", "Starting", timeout_seconds=60)
+    assert stage.find_ray_job("taken-run-a1") is not None
+
+
+def test_children_go_with_the_job(operator: OperatorProcess, stage: Stage):
+    """No finalizer: a job can be deleted whether or not the operator runs."""
+    stage.apply("gone")
+    stage.await_ray_job("gone-run-a1")
+    assert "finalizers" not in stage.get_job("gone")["metadata"]
+    operator.kill()
+    stage.delete_job("gone")
+    wait_until(lambda: not stage.list_children("gone"), "children to be collected", 60)
+
+
+def test_a_finished_job_is_cleaned_up_and_stays(operator: OperatorProcess, stage: Stage):
+    """What it created goes after clusterTTLSeconds; the job itself would be trained anew by
+    whoever applies it from git."""
+    stage.apply("tidy", clusterTTLSeconds=0)
+    stage.await_ray_job("tidy-run-a1")
+    stage.succeed("tidy-run-a1", 1)
+    stage.await_reason("tidy", "Succeeded")
+    wait_until(lambda: not stage.list_children("tidy"), "children to be deleted")
+    operator.kill()
+    operator.start()
+    assert read_reason(stage.get_job("tidy")) == "Succeeded"
+    assert not stage.list_children("tidy")
+
+
+def test_the_head_may_write_its_progress_and_nothing_else(
+    control_plane: ControlPlane, operator: OperatorProcess, stage: Stage
+):
+    """The pods run what models and data sets bring along; their token must be worth nothing."""
+    stage.apply("meek")
+    stage.await_ray_job("meek-run-a1")
+    kubeconfig = control_plane.create_kubeconfig(stage.namespace, "meek-runtime")
+    with config.new_client_from_config(str(kubeconfig)) as poor:
+        core = client.CoreV1Api(poor)
+        core.patch_namespaced_config_map("meek-run-a1", stage.namespace, {"data": {"a": "b"}})
+        for forbidden in (
+            lambda: core.read_namespaced_config_map("meek-run-a1", stage.namespace),
+            lambda: core.patch_namespaced_config_map("meek-manifest", stage.namespace, {}),
+            lambda: core.list_namespaced_secret(stage.namespace),
+            lambda: core.list_namespaced_pod(stage.namespace),
+        ):
+            with pytest.raises(ApiException, match="Forbidden"):
+                forbidden()
+
+
+# --- trouble -----------------------------------------------------------------------------------
+def test_nothing_changes_without_a_cause(operator: OperatorProcess, stage: Stage):
+    """A write on every event feeds itself, and a thousand jobs would drown the API server."""
+    stage.apply("calm")
+    stage.await_ray_job("calm-run-a1")
+    stage.set_ray_job("calm-run-a1", jobStatus="RUNNING", jobDeploymentStatus="Running")
+    stage.await_reason("calm", "Preparing")
+    stage.apply("done")
+    stage.await_ray_job("done-run-a1")
+    stage.succeed("done-run-a1", 1)
+    stage.await_reason("done", "Succeeded")
+    before = {name: stage.get_job(name)["metadata"]["resourceVersion"] for name in ("calm", "done")}
+    operator.kill()
+    operator.start()
+    passes = operator.count("loam_operator_reconciles_total")
+    for _ in range(5):  # events that say nothing new
+        stage.set_ray_job("calm-run-a1", rayClusterName=f"c{random.random()}")
+    wait_until(lambda: operator.count("loam_operator_reconciles_total") > passes, "another pass")
+    after = {name: stage.get_job(name)["metadata"]["resourceVersion"] for name in before}
+    assert after == before
+
+
+def test_killed_at_random_moments(operator: OperatorProcess, stage: Stage):
+    """Between any two calls: no child twice, no attempt too many, every job to its true end."""
+    chance = random.Random(7)
+    names = [f"victim-{index}" for index in range(6)]
+    for name in names:
+        stage.apply(name)
+        time.sleep(chance.uniform(0, 0.15))  # the moment of the crash, not an order of events
+        operator.kill()
+        operator.start(is_awaited=chance.random() < 0.5)
+    uids = {}
+    for name in names:
+        uids[name] = stage.await_ray_job(f"{name}-run-a1")["metadata"]["uid"]
+        stage.set_ray_job(f"{name}-run-a1", jobStatus="RUNNING", jobDeploymentStatus="Running")
+        operator.kill()
+        operator.start(is_awaited=False)
+        stage.succeed(f"{name}-run-a1", 1)
+    for name in names:
+        job = stage.await_reason(name, "Succeeded", timeout_seconds=60)
+        assert list_reasons(job) == ["Succeeded"]
+    assert {one["metadata"]["uid"] for one in stage.list_ray_jobs()} == set(uids.values())
+
+
+def test_others_write_at_the_same_time(operator: OperatorProcess, stage: Stage):
+    """GitOps tools and users touch a job all the time: no status is lost, none is overwritten."""
+    stage.apply("busy")
+    is_over = threading.Event()
+
+    def keep_labelling() -> None:
+        count = 0
+        while not is_over.is_set():
+            count += 1
+            stage.change_job("busy", {"metadata": {"labels": {"count": str(count)}}})
+
+    writer = threading.Thread(target=keep_labelling)
+    writer.start()
+    try:
+        stage.await_ray_job("busy-run-a1")
+        stage.set_ray_job("busy-run-a1", jobStatus="RUNNING", jobDeploymentStatus="Running")
+        stage.await_reason("busy", "Preparing")
+        stage.succeed("busy-run-a1", 1)
+        stage.await_reason("busy", "Succeeded", timeout_seconds=60)
+    finally:
+        is_over.set()
+        writer.join()
+
+
+def test_a_second_operator_waits_and_takes_over(
+    control_plane: ControlPlane, operator: OperatorProcess, stage: Stage, tmp_path: Path
+):
+    """Two that write would create and delete against each other."""
+    second = OperatorProcess(
+        control_plane.kubeconfig,
+        tmp_path / "second.log",
+        LOAM_NAMESPACES=stage.namespace,
+        POD_NAMESPACE=stage.namespace,
+        POD_NAME="second",
+    )
+    try:
+        second.start(is_awaited=False)
+        wait_until(lambda: second.read("healthz"), "the second operator to run")
+        stage.apply("shared")
+        stage.await_ray_job("shared-run-a1")
+        assert second.read("readyz") is None
+        assert second.count("loam_operator_transitions_total") == 0
+        operator.kill()
+        wait_until(lambda: second.read("readyz") is not None, "the second one to take over", 40)
+        stage.succeed("shared-run-a1", 1)
+        stage.await_reason("shared", "Succeeded")
+    finally:
+        second.kill()
+
+
+def test_a_stopped_operator_hands_over_at_once(operator: OperatorProcess, stage: Stage):
+    """An upgrade that waits for a lease to expire would be seen by every user."""
+    assert operator.stop() == 0
+    started = time.monotonic()
+    operator.start()
+    assert time.monotonic() - started < 12  # LEASE_SECONDS are 15
+    stage.apply("next")
+    stage.await_ray_job("next-run-a1")
+
+
+def test_the_api_server_goes_and_comes_back(
+    control_plane: ControlPlane, operator: OperatorProcess, stage: Stage
+):
+    """What happened meanwhile is found out, and nothing is done twice."""
+    stage.apply("patient")
+    stage.await_ray_job("patient-run-a1")
+    control_plane.kill_apiserver()
+    control_plane.start_apiserver()
+    stage.succeed("patient-run-a1", 1)
+    job = stage.await_reason("patient", "Succeeded", timeout_seconds=90)
+    assert list_reasons(job) == ["Succeeded"]

@@ -1,0 +1,71 @@
+"""What the operator is told of a run: the latest, seldom, and the result for sure."""
+
+from __future__ import annotations
+
+import threading
+
+from loam_api.progress_document import ProgressDocument, ResultDocument, parse_progress
+from loam_runtime.observability import config_map
+from loam_runtime.observability.config_map import ConfigMapProgress
+
+
+class Shown:
+    """An inner progress that notes what it was told."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str):
+        return lambda *arguments: self.calls.append(name)
+
+
+class Server:
+    """Takes documents, after having refused some."""
+
+    def __init__(self, refusals: int = 0) -> None:
+        self.refusals = refusals
+        self.documents: list[ProgressDocument] = []
+        self.has_some = threading.Event()
+
+    def write(self, document: ProgressDocument) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError("refused")
+        self.documents.append(document)
+        self.has_some.set()
+
+
+def test_result_arrives_though_the_server_was_away(monkeypatch):
+    """A success that was never told would be run again."""
+    monkeypatch.setattr(config_map, "_RETRY_SECONDS", 0.01)
+    server = Server(refusals=3)
+    progress = ConfigMapProgress(Shown(), server.write, attempt=2)
+    progress.finish(ResultDocument(exit_code=0))
+    assert server.documents[-1].result == ResultDocument(exit_code=0)
+    assert parse_progress(server.documents[-1].to_json(), 2) == server.documents[-1]
+
+
+def test_many_steps_are_few_writes(monkeypatch):
+    """A write a step would be thousands, to an API server that has other things to do."""
+    monkeypatch.setattr(config_map, "WRITE_INTERVAL_SECONDS", 60.0)
+    server, shown = Server(), Shown()
+    progress = ConfigMapProgress(shown, server.write, attempt=1)
+    progress.start_stage("train")
+    assert server.has_some.wait(10)
+    progress.start_work("train", 1000, "steps")
+    for _ in range(620):
+        progress.advance("train", 1, {"loss": 0.5})
+    progress.finish(ResultDocument(exit_code=15, message="NaN"))
+    assert len(server.documents) == 2
+    assert server.documents[-1].stage == "train"
+    assert server.documents[-1].summary == "train 62%"
+    assert shown.calls.count("advance") == 620
+
+
+def test_every_stage_of_the_pipeline_can_be_told():
+    """A stage that the document does not know would make it invalid, and a success unheard."""
+    from loam_runtime.pipeline import STAGES
+
+    for stage in STAGES:
+        document = ProgressDocument.model_validate({"attempt": 1, "stage": stage})
+        assert parse_progress(document.to_json(), 1) == document

@@ -1,0 +1,232 @@
+"""Whatever happens, in whatever order it is heard of: one truth, one attempt at a time, few writes.
+
+Events are delivered late, twice, out of order between objects or not at all; the operator is
+killed between any two calls, and two of them may run on memories of different age.
+"""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.unit.operator.world import Operator, World
+
+from loam_operator.status import read_state, read_status
+
+PHASES = [Phase.explicit, Phase.reuse, Phase.generate]
+EXITS = st.sampled_from([0, 0, 0, 1, 2, 10, 11, 12, 13, 14, 15, 130, 200])
+PICK = st.integers(0, 10)
+RUBBISH = (
+    "",
+    "{",
+    "[]",
+    "x" * 20_000,
+    "[" * 9_000,
+    '{"attempt": 1, "stage": "no", "result": {"exitCode": 0}}',
+    '{"attempt": ATTEMPT, "result": {"exitCode": 0}}',
+    '{"attempt": 7, "result": {"exitCode": 0}}',
+)
+
+
+def has_ray_jobs(machine: Job) -> bool:
+    return bool(machine.world.ray_jobs)
+
+
+class Job(RuleBasedStateMachine):
+    """One job among a user, a queue, KubeRay, failing machines and two forgetful operators."""
+
+    @initialize(
+        backoff=st.integers(0, 8),
+        deadline=st.sampled_from([0, 0, 600]),
+        ttl=st.sampled_from([0, 60]),
+    )
+    def apply(self, backoff: int, deadline: int, ttl: int) -> None:
+        self.world = World()
+        self.world.change_spec(
+            backoffLimit=backoff, activeDeadlineSeconds=deadline, clusterTTLSeconds=ttl
+        )
+        self.operators = [Operator(self.world), Operator(self.world)]
+        self.disturbances = 1
+        self.was_retried = False
+
+    def pick_ray_job(self, pick: int) -> str:
+        names = sorted(self.world.ray_jobs)
+        return names[pick % len(names)]
+
+    # --- the operators ---------------------------------------------------------------------
+    @rule(which=st.sampled_from([0, 0, 0, 1]), is_all_heard=st.booleans())
+    def operate(self, which: int, is_all_heard: bool) -> None:
+        if is_all_heard:
+            self.operators[which].hear_all()
+        self.operators[which].work()
+
+    @rule(calls=st.integers(0, 4), is_after=st.booleans())
+    def kill_operator(self, calls: int, is_after: bool) -> None:
+        self.disturbances += 1
+        self.world.crash_in, self.world.crash_after = calls, is_after
+        self.operators[0].work()
+        self.world.crash_in = None
+
+    @rule(which=st.sampled_from([0, 1]))
+    def restart_operator(self, which: int) -> None:
+        self.disturbances += 1
+        self.operators[which].restart()
+
+    @rule(
+        rounds=st.integers(1, 6),
+        exit_code=EXITS,
+        ears=st.lists(st.sampled_from(["job", "ray_job", "pod", "progress"]), unique=True),
+        which=st.sampled_from([0, 0, 1]),
+    )
+    def go_on(self, rounds: int, exit_code: int, ears: list[str], which: int) -> None:
+        """Everybody does what they do, and some news gets through."""
+        for _ in range(rounds):
+            self.hear_some(self.operators[which], ears)
+            self.operators[which].work()
+            for name in sorted(self.world.ray_jobs):
+                self.world.advance_ray_job(name, exit_code)
+            self.world.collect_garbage()
+            self.world.seconds += 7
+
+    def hear_some(self, operator: Operator, ears: list[str]) -> None:
+        world = self.world
+        if "job" in ears:
+            operator.hear_job()
+        for kind, true in (
+            ("ray_job", world.ray_jobs),
+            ("pod", world.pods),
+            ("progress", world.progress),
+        ):
+            if kind in ears:
+                held = operator._held("progress" if kind == "progress" else f"{kind}s")
+                for name in {**true, **held}:
+                    getattr(operator, f"hear_{kind}")(name)
+
+    # --- the cluster -----------------------------------------------------------------------
+    @precondition(has_ray_jobs)
+    @rule(pick=PICK, exit_code=EXITS)
+    def run_ray_job(self, pick: int, exit_code: int) -> None:
+        self.world.advance_ray_job(self.pick_ray_job(pick), exit_code)
+
+    @precondition(has_ray_jobs)
+    @rule(pick=PICK)
+    def end_without_result(self, pick: int) -> None:
+        name = self.pick_ray_job(pick)
+        if self.world.ray_jobs[name].job_status == "RUNNING":
+            self.disturbances += 1
+            self.world.update_ray_job(name, job_status="SUCCEEDED", deployment_status="Complete")
+
+    @rule()
+    def collect_garbage(self) -> None:
+        self.world.collect_garbage()
+
+    @precondition(has_ray_jobs)
+    @rule(pick=PICK)
+    def replace_head(self, pick: int) -> None:
+        self.disturbances += 1
+        self.world.replace_head(self.pick_ray_job(pick))
+
+    @precondition(has_ray_jobs)
+    @rule(pick=PICK)
+    def preempt(self, pick: int) -> None:
+        self.disturbances += 1
+        self.world.hold(self.pick_ray_job(pick))
+
+    @precondition(has_ray_jobs)
+    @rule(pick=PICK, role=st.sampled_from(["head", "worker"]))
+    def kill_for_memory(self, pick: int, role: str) -> None:
+        self.disturbances += 1
+        self.world.kill_for_memory(self.pick_ray_job(pick), role)
+
+    @precondition(has_ray_jobs)
+    @rule(pick=PICK, is_at_once=st.booleans())
+    def delete_child(self, pick: int, is_at_once: bool) -> None:
+        """By hand: in the foreground, or at once with its pods left to themselves for a while."""
+        self.disturbances += 1
+        name = self.pick_ray_job(pick)
+        self.world.delete_job_object(name)
+        if is_at_once:
+            del self.world.ray_jobs[name]
+
+    @precondition(has_ray_jobs)
+    @rule(pick=PICK, which=st.integers(0, len(RUBBISH) - 1))
+    def write_rubbish(self, pick: int, which: int) -> None:
+        attempts = sorted(self.world.progress)
+        if attempts:
+            attempt = attempts[pick % len(attempts)]
+            self.world.write_progress(attempt, RUBBISH[which].replace("ATTEMPT", str(attempt)))
+
+    @rule(seconds=st.sampled_from([1, 15, 130, 400]))
+    def pass_time(self, seconds: int) -> None:
+        self.world.seconds += seconds
+
+    # --- the user --------------------------------------------------------------------------
+    @rule(is_suspended=st.booleans())
+    def suspend(self, is_suspended: bool) -> None:
+        self.disturbances += 1
+        self.world.change_spec(suspend=is_suspended)
+
+    @rule(token=st.sampled_from(["a", "b", "c\n\x00"]))
+    def ask_for_retry(self, token: str) -> None:
+        self.disturbances += 1
+        self.world.update_job(retry_token=token)
+
+    @rule(is_there=st.booleans())
+    def take_a_name(self, is_there: bool) -> None:
+        self.disturbances += 1
+        self.world.foreign = {"ConfigMap job-manifest"} if is_there else set()
+
+    @precondition(lambda self: hasattr(self, "world"))
+    @invariant()
+    def writes_are_few(self) -> None:
+        # An attempt costs at most: start, three phases, its end; two objects and a deletion.
+        attempts = read_status(self.world.job.status).attempts
+        last = attempts[-1].number if attempts else 0
+        assert self.world.counts.total <= 12 + 14 * last + 6 * self.disturbances
+
+    def teardown(self) -> None:
+        """With the trouble over, every job comes to a true end, and then nothing is written."""
+        if not hasattr(self, "world"):
+            return
+        world, operator = self.world, self.operators[0]
+        world.foreign, world.crash_in = set(), None
+        world.change_spec(suspend=False)
+        for _ in range(400):
+            before = world.counts.total
+            operator.hear_all()
+            operator.work()
+            if not world.ray_jobs and self.is_ended() and world.counts.total == before:
+                break
+            for name in sorted(world.ray_jobs):
+                world.advance_ray_job(name)
+            world.collect_garbage()
+            world.seconds += 20
+        state = read_state(read_status(world.job.status))
+        assert self.is_ended(), f"still {state} after: {world.transitions}"
+        assert not world.ray_jobs, "children outlived clusterTTLSeconds"
+        self.check_quiet()
+
+    def is_ended(self) -> bool:
+        state = read_state(read_status(self.world.job.status))
+        return state is not None and state.is_terminal
+
+    def check_quiet(self) -> None:
+        before = self.world.counts.total, self.world.counts.progress
+        for operator in self.operators:
+            for _ in range(3):
+                operator.hear_all()
+                operator.work()
+            operator.restart()
+            operator.work()
+            self.world.seconds += 1000
+        assert (self.world.counts.total, self.world.counts.progress) == before
+
+
+TestJob = Job.TestCase
+TestJob.settings = settings(
+    max_examples=400,
+    stateful_step_count=50,
+    deadline=None,
+    phases=PHASES,
+    suppress_health_check=list(HealthCheck),
+)

@@ -1,0 +1,435 @@
+"""A small model of a Kubernetes with KubeRay in it, for one job: what is true, and who says what.
+
+The operator's own `Worker` and `Cache` run against it. The model is the API server (with resource
+versions, conflicts, ownership), KubeRay, the garbage collector, the object store's claims, and the
+bookkeeper: whatever the operator must never do is an assertion here, where it would be done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from loam_api.progress_document import ProgressDocument, ResultDocument, parse_progress
+from loam_operator.cache import Cache, Key
+from loam_operator.decision import Launch
+from loam_operator.names import name_attempt
+from loam_operator.observed import JobView, Observed, PodView, RayJobView
+from loam_operator.states import INITIAL_STATES
+from loam_operator.status import MAX_STATUS_BYTES, measure_status, read_state, read_status
+from loam_operator.throttle import ProgressThrottle
+from loam_operator.worker import ConflictError, GoneError, TakenError, Worker
+
+KEY = Key("team", "job")
+START = datetime(2026, 1, 1, tzinfo=UTC)
+SPEC: dict[str, Any] = {
+    "model": {"uri": "s3://bucket/model"},
+    "data": {"task": "text", "seeds": {"uri": "s3://bucket/seeds.jsonl"}},
+    "output": {"uri": "s3://bucket/out"},
+}
+
+
+class Crash(Exception):
+    """The operator's process dies at this very call."""
+
+
+@dataclass
+class Counts:
+    """Writes that reached the API server."""
+
+    status: int = 0
+    progress: int = 0
+    created: int = 0
+    deleted: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.status + self.created + self.deleted
+
+
+@dataclass
+class World:
+    """What is true. Methods named like `Cluster`'s are the operator's, all others happen to it."""
+
+    spec: dict[str, Any] = field(default_factory=lambda: dict(SPEC))
+    steps: tuple[str, ...] = ("run",)
+
+    def __post_init__(self) -> None:
+        self.seconds = 0.0
+        self.counts = Counts()
+        self.version = 1
+        self.next_uid = 0
+        self.ray_jobs: dict[str, RayJobView] = {}
+        self.pods: dict[str, PodView] = {}
+        self.progress: dict[int, str] = {}
+        self.children = {"ServiceAccount", "ConfigMap"}
+        self.foreign: set[str] = set()
+        self.claims: dict[tuple[int, str], str] = {}
+        self.successes: set[int] = set()
+        self.transitions: list[str] = []
+        self.crash_in: int | None = None
+        self.crash_after = False
+        self.job: JobView | None = JobView("team", "job", "uid-job", 1, "1", spec=self.spec)
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self.seconds)
+
+    # --- what the operator calls -----------------------------------------------------------
+    async def read_observed(self, key: Key) -> Observed | None:
+        self._maybe_crash()
+        if self.job is None:
+            return None
+        return Observed(
+            self.job,
+            tuple(self.ray_jobs.values()),
+            tuple(self.pods.values()),
+            dict(self.progress),
+            steps=self.steps,
+        )
+
+    async def patch_status(self, job: JobView, patch: dict[str, Any]) -> JobView:
+        self._maybe_crash(before=True)
+        if self.job is None or self.job.uid != job.uid:
+            raise GoneError
+        if self.job.resource_version != job.resource_version:
+            raise ConflictError
+        before = read_status(self.job.status)
+        after = _merge(self.job.status, patch)
+        if after != self.job.status:
+            self._check_status(before, after)
+            self.counts.status += set(patch) != {"progress"}
+            self.counts.progress += set(patch) == {"progress"}
+            self.update_job(status=after)
+        self._maybe_crash()
+        return self.job
+
+    async def create_attempt(self, job: JobView, launch: Launch) -> RayJobView:
+        self._maybe_crash(before=True)
+        name = name_attempt(job.name, launch.step, launch.attempt)
+        for child in sorted(self.foreign):
+            raise TakenError(child)
+        self.counts.created += len(self.children)
+        self.children = set()
+        held = self.ray_jobs.get(name)
+        if held is None:
+            self._check_launch(launch)
+            self.counts.created += 4  # with its progress ConfigMap, Role and RoleBinding
+            held = RayJobView(
+                name, self.make_uid(), job.uid, launch.step, launch.attempt, self.make_version()
+            )
+            self.ray_jobs[name] = held
+            self.progress[launch.attempt] = ""
+        elif held.is_deleting:
+            raise ConflictError
+        self._maybe_crash()
+        return held
+
+    async def find_conflicts(self, job: JobView, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name for name in names if name in self.foreign)
+
+    async def delete_ray_job(self, job: JobView, name: str, uid: str) -> None:
+        self._maybe_crash(before=True)
+        held = self.ray_jobs.get(name)
+        if held is not None and held.uid == uid and not held.is_deleting:
+            status = read_status(self.job.status) if self.job else None
+            live = [one for one in status.attempts if not one.reason] if status else []
+            assert held.attempt not in {one.number for one in live}, "deleted the live attempt"
+            self.counts.deleted += 1
+            self.delete_job_object(name)
+        self._maybe_crash()
+
+    async def delete_access(self, job: JobView) -> None:
+        self.counts.deleted += 4
+        self.children = {"ServiceAccount", "ConfigMap"}
+
+    # --- what must never happen ------------------------------------------------------------
+    def _check_launch(self, launch: Launch) -> None:
+        assert self.job is not None
+        status = read_status(self.job.status)
+        state = read_state(status)
+        assert state is not None
+        assert not state.is_terminal, "an attempt after the end"
+        assert not status.attempts[-1].reason, "an attempt that no status tells of"
+        assert status.attempts[-1].number == launch.attempt, "an attempt out of order"
+        working = [pod.name for pod in self.pods.values() if self._may_work(pod)]
+        assert not working, f"attempt {launch.attempt} beside {working}"
+
+    def _may_work(self, pod: PodView) -> bool:
+        if pod.is_over:
+            return False
+        return pod.deletion_due is None or self.now() < pod.deletion_due + timedelta(seconds=120)
+
+    def _check_status(self, before: Any, raw: dict[str, Any]) -> None:
+        after = read_status(raw)
+        old, new = read_state(before), read_state(after)
+        assert new is not None
+        if old is None:
+            assert new.name in INITIAL_STATES
+        elif old != new:
+            assert new.name in old.next_states, f"{old.name} -> {new.name} is not in the table"
+        if old != new:
+            self.transitions.append(new.name)
+        assert measure_status(after) <= MAX_STATUS_BYTES
+        numbers = [attempt.number for attempt in after.attempts]
+        assert numbers == sorted(set(numbers))
+        assert len([one for one in after.attempts if not one.reason]) <= 1
+        ended = {one.number: one for one in after.attempts}
+        for one in before.attempts:
+            if one.reason and one.number in ended:
+                assert ended[one.number] == one, "an ended attempt was written again"
+        if new.name == "Succeeded":
+            assert after.attempts[-1].number in self.successes, "a success out of thin air"
+        conditions = {condition.type: condition.status for condition in after.conditions}
+        assert (conditions["Complete"] == "True") == (new.phase == "Succeeded")
+        assert (conditions["Failed"] == "True") == (new.phase == "Failed")
+
+    def _maybe_crash(self, before: bool = False) -> None:
+        """Die at the chosen call, before or after it has had its effect."""
+        if self.crash_in is None or before == self.crash_after:
+            return
+        self.crash_in -= 1
+        if self.crash_in < 0:
+            self.crash_in = None
+            raise Crash
+
+    # --- what happens ----------------------------------------------------------------------
+    def make_uid(self) -> str:
+        self.next_uid += 1
+        return f"uid-{self.next_uid}"
+
+    def make_version(self) -> str:
+        self.version += 1
+        return str(self.version)
+
+    def update_job(self, **fields: Any) -> None:
+        assert self.job is not None
+        self.job = replace(self.job, resource_version=self.make_version(), **fields)
+
+    def change_spec(self, **fields: Any) -> None:
+        assert self.job is not None
+        self.spec = {**self.spec, **fields}
+        self.update_job(spec=self.spec, generation=self.job.generation + 1)
+
+    def update_ray_job(self, name: str, **fields: Any) -> None:
+        self.ray_jobs[name] = replace(
+            self.ray_jobs[name], resource_version=self.make_version(), **fields
+        )
+        self._note_successes()
+
+    def update_pod(self, name: str, **fields: Any) -> None:
+        self.pods[name] = replace(self.pods[name], resource_version=self.make_version(), **fields)
+
+    def delete_job_object(self, name: str) -> None:
+        """Foreground deletion: the RayJob stays until its pods are gone."""
+        self.update_ray_job(name, is_deleting=True)
+        for pod in self.list_pods(name):
+            if pod.deletion_due is None:
+                self.update_pod(pod.name, deletion_due=self.now() + timedelta(seconds=120))
+
+    def collect_garbage(self) -> None:
+        """One round: pods whose time is over go, then the RayJobs that waited for them."""
+        for pod in list(self.pods.values()):
+            if pod.deletion_due is not None:
+                del self.pods[pod.name]
+        for ray_job in list(self.ray_jobs.values()):
+            if ray_job.is_deleting and not self.list_pods(ray_job.name):
+                del self.ray_jobs[ray_job.name]
+                self.progress.pop(ray_job.attempt, None)
+
+    def list_pods(self, ray_job: str) -> list[PodView]:
+        if ray_job not in self.ray_jobs:
+            return []
+        uid = self.ray_jobs[ray_job].uid
+        return [pod for pod in self.pods.values() if pod.name.startswith(f"{uid}-")]
+
+    def find_head(self, ray_job: str) -> PodView | None:
+        heads = [pod for pod in self.list_pods(ray_job) if pod.role == "head"]
+        return heads[0] if heads else None
+
+    def add_pod(self, ray_job: str, role: Any) -> None:
+        one = self.ray_jobs[ray_job]
+        uid = self.make_uid()
+        name = f"{one.uid}-{role}-{uid}"
+        self.pods[name] = PodView(
+            name, uid, role, one.attempt, resource_version=self.make_version(), phase="Running"
+        )
+
+    def advance_ray_job(self, name: str, exit_code: int = 0) -> None:
+        """KubeRay and the runtime do the next thing for a RayJob."""
+        one = self.ray_jobs[name]
+        if one.is_deleting:
+            return
+        if one.is_over:
+            for pod in self.list_pods(name):
+                self.update_pod(pod.name, deletion_due=self.now())
+            return
+        if one.deployment_status in ("", "Suspended"):
+            self.update_ray_job(name, deployment_status="Initializing", job_id=self.make_uid())
+            for role in ("head", "worker"):
+                self.add_pod(name, role)
+        elif one.job_status == "":
+            self._submit(name)
+        elif one.job_status == "RUNNING":
+            self._work(name, exit_code)
+
+    def _submit(self, name: str) -> None:
+        """The entrypoint claims (attempt, jobId); another head's claim is in its way for good."""
+        one, head = self.ray_jobs[name], self.find_head(name)
+        if head is None or head.is_over or head.deletion_due is not None:
+            return
+        holder = self.claims.setdefault((one.attempt, one.job_id), head.uid)
+        if holder != head.uid:
+            self.fail_ray_job(name, "Job entrypoint command failed with exit code 1")
+        else:
+            self.update_ray_job(name, job_status="RUNNING", deployment_status="Running")
+
+    def _work(self, name: str, exit_code: int) -> None:
+        one, head = self.ray_jobs[name], self.find_head(name)
+        if head is None or head.is_over or self.claims.get((one.attempt, one.job_id)) != head.uid:
+            self.fail_ray_job(name, "The head does not answer.")
+            return
+        stages = ("split", "plan", "train", "evaluate")
+        told = parse_progress(self.progress.get(one.attempt, ""), one.attempt)
+        index = stages.index(told.stage) + 1 if told and told.stage in stages else 0
+        if exit_code == 0 and index < len(stages):
+            self.say(one.attempt, ProgressDocument(attempt=one.attempt, stage=stages[index]))
+            return
+        result = ResultDocument(exit_code=exit_code, message="as it went")
+        self.say(one.attempt, ProgressDocument(attempt=one.attempt, result=result))
+        if exit_code:
+            self.fail_ray_job(name, f"Job entrypoint command failed with exit code {exit_code}")
+            return
+        self.update_ray_job(name, job_status="SUCCEEDED", deployment_status="Complete")
+
+    def say(self, attempt: int, document: ProgressDocument) -> None:
+        if attempt in self.progress:
+            self.write_progress(attempt, document.to_json())
+
+    def write_progress(self, attempt: int, text: str) -> None:
+        self.progress[attempt] = text
+        self._note_successes()
+
+    def _note_successes(self) -> None:
+        """A success takes both: KubeRay's word and a valid result."""
+        for one in self.ray_jobs.values():
+            told = parse_progress(self.progress.get(one.attempt, ""), one.attempt)
+            is_done = (one.job_status, one.deployment_status) == ("SUCCEEDED", "Complete")
+            if is_done and told and told.result and told.result.exit_code == 0:
+                self.successes.add(one.attempt)
+
+    def fail_ray_job(self, name: str, message: str) -> None:
+        self.update_ray_job(
+            name,
+            job_status="FAILED",
+            deployment_status="Failed",
+            reason="AppFailed",
+            message=message,
+        )
+
+    def replace_head(self, name: str) -> None:
+        """The head pod is lost and KubeRay makes another; its process is not submitted again."""
+        head = self.find_head(name)
+        if head is not None:
+            del self.pods[head.name]
+            if not self.ray_jobs[name].is_deleting and not self.ray_jobs[name].is_over:
+                self.add_pod(name, "head")
+
+    def hold(self, name: str) -> None:
+        """A queue takes the RayJob's pods away; it will admit it again."""
+        one = self.ray_jobs[name]
+        if one.is_over or one.is_deleting:
+            return
+        for pod in self.list_pods(name):
+            del self.pods[pod.name]
+        self.update_ray_job(name, deployment_status="Suspended", job_status="")
+
+    def kill_for_memory(self, name: str, role: str) -> None:
+        for pod in self.list_pods(name):
+            if pod.role == role:
+                self.update_pod(pod.name, phase="Failed", is_oom_killed=True)
+
+
+def _merge(held: Any, patch: dict[str, Any]) -> dict[str, Any]:
+    """JSON merge patch."""
+    merged = dict(held)
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        elif isinstance(value, dict):
+            merged[name] = _merge(merged.get(name) or {}, value)
+        else:
+            merged[name] = value
+    return merged
+
+
+class Operator:
+    """One operator process: its memory is lost when it is restarted."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.restart()
+
+    def restart(self) -> None:
+        """A new process lists everything before it decides anything."""
+        self.cache = Cache()
+        self.throttle = ProgressThrottle()
+        self.worker = Worker(
+            self.cache,
+            self.world,
+            self.throttle,
+            is_leader=lambda: True,
+            now=self.world.now,
+            clock=lambda: self.world.seconds,
+        )
+        self.hear_all()
+
+    def hear_all(self) -> None:
+        """Every event has arrived, once or more often."""
+        self.hear_job()
+        for name in {**self.world.ray_jobs, **self._held("ray_jobs")}:
+            self.hear_ray_job(name)
+        for name in {**self.world.pods, **self._held("pods")}:
+            self.hear_pod(name)
+        for attempt in {**self.world.progress, **self._held("progress")}:
+            self.hear_progress(attempt)
+
+    def _held(self, kind: str) -> dict[Any, Any]:
+        entry = self.cache._entries.get(KEY)
+        return dict(getattr(entry, kind)) if entry else {}
+
+    def hear_job(self) -> None:
+        if self.world.job is not None:
+            self.cache.put_job(self.world.job)
+        else:
+            self.cache.forget(KEY)
+
+    def hear_ray_job(self, name: str) -> None:
+        if name in self.world.ray_jobs:
+            self.cache.put_ray_job(KEY, self.world.ray_jobs[name])
+        elif name in self._held("ray_jobs"):
+            self.cache.remove_ray_job(KEY, name, self._held("ray_jobs")[name].uid)
+
+    def hear_pod(self, name: str) -> None:
+        if name in self.world.pods:
+            self.cache.put_pod(KEY, self.world.pods[name])
+        elif name in self._held("pods"):
+            self.cache.remove_pod(KEY, name, self._held("pods")[name].uid)
+
+    def hear_progress(self, attempt: int) -> None:
+        if attempt in self.world.progress:
+            self.cache.put_progress(KEY, attempt, self.world.progress[attempt])
+        else:
+            self.cache.remove_progress(KEY, attempt)
+
+    def work(self) -> float | None:
+        """One pass over the job; a crash loses the process."""
+        try:
+            # Nothing in the model waits, so the pass runs to its end in one go.
+            self.worker.work_on(KEY).send(None)
+        except StopIteration as done:
+            return done.value
+        except Crash:
+            self.restart()
+            return 0.0
+        raise AssertionError("a pass waited for something outside the model")

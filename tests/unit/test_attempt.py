@@ -1,0 +1,76 @@
+"""An attempt in a cluster: begun by one head pod, and what it tells the operator."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from loam_api.finetunejob import FineTuneJob
+from loam_api.validation import validate_manifest
+from loam_runtime.attempt import Attempt, claim_attempt, read_attempt
+from loam_runtime.errors import FencedError, LoamError
+
+ATTEMPT = Attempt(1, "job-uid", "head-1", "raysubmit_a", "team/job-run-a1", 1)
+ENVIRONMENT = {
+    "LOAM_ATTEMPT": "3",
+    "LOAM_JOB_UID": "job-uid",
+    "LOAM_POD_UID": "head-1",
+    "LOAM_PROGRESS": "team/job-run-a3",
+    "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps({"metadata": {"job_submission_id": "raysubmit_a"}}),
+}
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> FineTuneJob:
+    spec = {
+        "model": {"uri": "s3://bucket/model"},
+        "data": {"task": "text", "seeds": {"uri": "s3://bucket/seeds"}},
+        "output": {"uri": f"file://{tmp_path}"},
+    }
+    return validate_manifest(
+        {
+            "apiVersion": "loam.dev/v1alpha1",
+            "kind": "FineTuneJob",
+            "metadata": {"name": "job"},
+            "spec": spec,
+        }
+    )
+
+
+def test_a_second_head_stops_at_the_claim(job):
+    """KubeRay submits an attempt again after it has replaced its head: two trainings of one
+    attempt would pass the operator's fence together."""
+    claim_attempt(job, ATTEMPT)
+    with pytest.raises(FencedError, match="another head pod"):
+        claim_attempt(job, replace(ATTEMPT, pod_uid="head-2"))
+
+
+def test_the_same_head_may_claim_twice(job):
+    """A claim whose answer was lost is made again."""
+    claim_attempt(job, ATTEMPT)
+    claim_attempt(job, ATTEMPT)
+
+
+@pytest.mark.parametrize(
+    "other", [{"number": 2}, {"ray_job_id": "raysubmit_b"}, {"job_uid": "other"}]
+)
+def test_claims_of_other_attempts_are_apart(job, other):
+    """A retry, an admission after preemption and a job created anew all begin with a new head."""
+    claim_attempt(job, ATTEMPT)
+    claim_attempt(job, replace(ATTEMPT, pod_uid="head-2", **other))
+
+
+def test_attempt_is_read_from_the_environment():
+    attempt = read_attempt(ENVIRONMENT)
+    assert attempt == Attempt(3, "job-uid", "head-1", "raysubmit_a", "team/job-run-a3", 1)
+
+
+@pytest.mark.parametrize("missing", ["LOAM_ATTEMPT", "LOAM_JOB_UID", "LOAM_PROGRESS"])
+def test_outside_of_a_cluster_is_said(missing):
+    """`loam step` by hand must not look like a crash."""
+    environment = {name: value for name, value in ENVIRONMENT.items() if name != missing}
+    with pytest.raises(LoamError, match="loam run"):
+        read_attempt(environment)
