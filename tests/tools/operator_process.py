@@ -40,6 +40,7 @@ class OperatorProcess:
             "KUBECONFIG": str(kubeconfig),
             "LOAM_RUNTIME_IMAGE": "registry.example/loam-runtime:test",
             "LOAM_PORT": str(self._port),
+            "POD_NAME": "operator-0",  # a killed container starts again in the same pod
             **settings,
         }
 
@@ -47,7 +48,7 @@ class OperatorProcess:
         """Start it; return once it holds the lease, unless it is not to be awaited."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "loam_operator"],
+                ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "loam_operator"],
                 env=self._environment,
                 stdout=log,
                 stderr=log,
