@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,25 +9,13 @@ from typing import Any
 import pytest
 import yaml
 from kubernetes import client, utils
-from tests.tools.build_tools import build_tool
 from tests.tools.control_plane import ROOT, ControlPlane
+from tests.tools.helm_tool import run_helm, try_helm
 from tests.tools.operator_process import OperatorProcess, Stage
 from tests.tools.waiting import wait_until
 
 CHART = ROOT / "charts" / "loam"
 SYSTEM = "loam-system"
-
-
-def run_helm(*arguments: str) -> str:
-    """Helm's output.
-
-    Raises:
-        AssertionError: it failed; with what it said.
-    """
-    command = [str(build_tool("helm")), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr or done.stdout
-    return done.stdout
 
 
 def render(*settings: str) -> list[dict[str, Any]]:
@@ -60,8 +47,7 @@ def test_helm_finds_no_fault():
 )
 def test_a_misspelt_value_is_refused(setting: str):
     """Helm passes over what it does not know: an operator for all namespaces instead of one."""
-    command = [str(build_tool("helm")), "template", "loam", str(CHART), "--set", setting]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = try_helm("template", "loam", str(CHART), "--set", setting)
     assert done.returncode != 0
     assert "values don't meet the specifications" in done.stderr
 

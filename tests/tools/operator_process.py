@@ -268,6 +268,10 @@ class Stage:
     def fail(self, name: str, attempt: int, exit_code: int, message: str = "") -> None:
         """The pipeline ended with an exit code, and KubeRay saw the job fail."""
         self.say(name, attempt, result=ResultDocument(exit_code=exit_code, message=message))
+        self.fail_ray_job(name, exit_code)
+
+    def fail_ray_job(self, name: str, exit_code: int = 1) -> None:
+        """KubeRay's part of it."""
         words = f"Job entrypoint command failed with exit code {exit_code}, last available logs"
         self.set_ray_job(
             name,

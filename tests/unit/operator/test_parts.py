@@ -10,6 +10,7 @@ import pytest
 from loam_api.progress_document import parse_progress
 from loam_operator import work_queue
 from loam_operator.cache import Cache, Key
+from loam_operator.health import PULSE_SECONDS, Health
 from loam_operator.observed import JobView
 from loam_operator.settings import SettingsError, read_settings
 from loam_operator.throttle import ProgressThrottle
@@ -205,6 +206,18 @@ def test_pods_are_read_as_kubernetes_writes_them():
     assert (pod.role, pod.attempt, pod.is_oom_killed) == ("head", 2, True)
     assert pod.waiting == "CreateContainerConfigError"
     assert pod.deletion_due is not None
+
+
+def test_silence_is_noticed_and_forgiven():
+    """A watch that a load balancer has dropped looks like a cluster in which nothing happens."""
+    now = [0.0]
+    health = Health(lambda: now[0], lambda: True)
+    now[0] = PULSE_SECONDS - 1
+    assert not health.find_trouble()
+    now[0] = PULSE_SECONDS + 1
+    assert "no watch event" in health.find_trouble()
+    health.hear_pulse()
+    assert not health.find_trouble()
 
 
 def test_settings_name_what_is_missing():
