@@ -56,6 +56,11 @@ class OperatorProcess:
         if is_awaited:
             wait_until(lambda: self.read("readyz") is not None, "the operator to hold the lease")
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """As a crash does."""
         if self._process is not None:
