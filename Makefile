@@ -12,7 +12,7 @@ MODEL := examples/models/gemma-3-270m-q4_k_m.gguf
 help:
 	@echo "make demo   from seed examples to a measured adapter, on this machine (Python 3.11+ only)"
 	@echo "make test   every test that needs no root (Go builds its S3 server and its Kubernetes)"
-	@echo "make lint   ruff and mypy          make crds   the CRD and its reference, from the models"
+	@echo "make lint   ruff and mypy          make crds   CRD, references and tables, from the code"
 	@echo "make bench  what docs/benchmarks.md reports      make lock   renew requirements.txt"
 
 # --- setting up: everything lands in .venv, hard-linked from a cache outside the clone -------
@@ -49,6 +49,7 @@ lint: setup
 
 crds: setup
 	$(PYTHON) crds/write_crds.py
+	$(PYTHON) operator/write_docs.py
 
 bench: setup $(MODEL) test-tools
 	for script in benchmarks/startup.py benchmarks/transfer.py benchmarks/training.py; do \

@@ -1,4 +1,5 @@
-"""Writes crds/*.yaml and docs/api.md from the models of `loam_api`, or checks that they are fresh.
+"""Writes crds/*.yaml, the chart's copies and docs/api.md from the models of `loam_api`, or checks
+that they are fresh.
 
 python crds/write_crds.py [--check]
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -28,13 +30,25 @@ class _PlainDumper(yaml.SafeDumper):
 
 def render_files() -> dict[Path, str]:
     """Every generated file with the content it should have."""
-    crd = yaml.dump(
-        build_crd(FineTuneJob), Dumper=_PlainDumper, sort_keys=False, width=100, allow_unicode=True
-    )
+    crd = build_crd(FineTuneJob)
     return {
-        ROOT / "crds" / "finetunejobs.yaml": HEADER + crd,
+        ROOT / "crds" / "finetunejobs.yaml": HEADER + _dump(crd),
+        ROOT / "charts/loam/templates/crds/finetunejobs.yaml": _render_template(crd),
         ROOT / "docs" / "api.md": build_reference(FineTuneJob),
     }
+
+
+def _dump(document: dict[str, Any]) -> str:
+    return yaml.dump(document, Dumper=_PlainDumper, sort_keys=False, width=100, allow_unicode=True)
+
+
+def _render_template(crd: dict[str, Any]) -> str:
+    """The CRD as part of the chart: upgraded with it, and left behind when it is uninstalled,
+    because all jobs would go with their definition."""
+    kept = {**crd["metadata"], "annotations": {"helm.sh/resource-policy": "keep"}}
+    body = _dump({**crd, "metadata": kept})
+    assert "{{" not in body, "Helm would read this as a template"
+    return f"{HEADER}{{{{- if .Values.crds.install }}}}\n{body}{{{{- end }}}}\n"
 
 
 def find_stale(files: dict[Path, str]) -> list[Path]:

@@ -16,13 +16,13 @@ class Health:
 
     Args:
         clock: seconds that never go back.
+        is_ready: whether this is the operator that writes.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], is_ready: Callable[[], bool]) -> None:
         self._clock = clock
         self._heard_at = clock()
-        self._written_at = 0.0
-        self.is_ready = False
+        self.is_ready = is_ready
 
     def hear_pulse(self) -> None:
         """A watch has delivered a renewal of the Lease."""
@@ -44,7 +44,7 @@ async def serve(health: Health, port: int, refresh: Callable[[], None]) -> web.A
         return web.Response(status=503 if trouble else 200, text=trouble or "ok")
 
     async def answer_ready(_: web.Request) -> web.Response:
-        return web.Response(status=200 if health.is_ready else 503)
+        return web.Response(status=200 if health.is_ready() else 503)
 
     async def answer_metrics(_: web.Request) -> web.Response:
         refresh()

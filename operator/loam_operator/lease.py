@@ -25,7 +25,7 @@ class Lease:
     """A coordination.k8s.io Lease, renewed while it is held.
 
     Args:
-        identity: of this process.
+        identity: of the pod, so that its container, when started again, goes on at once.
         clock: seconds that never go back.
     """
 
@@ -44,12 +44,15 @@ class Lease:
     async def run(self, on_acquired: Callable[[], None]) -> None:
         """Take the lease whenever it is free, and keep it; until cancelled."""
         while True:
-            was_held = self.is_held()
             started = self._clock()
+            is_renewed: bool | None = None
             try:
-                self._renewed_at = started if await self._renew() else None
+                is_renewed = await self._renew()
             except ApiError as error:
                 logger.warning("The lease could not be renewed: %s", error)
+            was_held = self.is_held()  # without this renewal: it may have taken too long
+            if is_renewed is not None:
+                self._renewed_at = started if is_renewed else None
             IS_LEADER.set(self.is_held())
             if self.is_held() and not was_held:
                 logger.info("%s holds the lease and begins to write", self._identity)

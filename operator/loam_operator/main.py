@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 import time
@@ -45,8 +44,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         api = Api(connection)
         await _check_cluster(api)
         cache = Cache()
-        health = Health(time.monotonic)
-        lease = Lease(api, settings.namespace, f"{settings.pod}-{os.getpid()}", time.monotonic)
+        lease = Lease(api, settings.namespace, settings.pod, time.monotonic)
+        health = Health(time.monotonic, lease.is_held)
         worker = Worker(
             cache,
             ApiCluster(api, settings),
@@ -62,7 +61,6 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         runner = await serve(health, settings.port, lambda: _count_jobs(cache))
 
         def begin() -> None:
-            health.is_ready = True
             for job in cache.list_jobs():
                 queue.add(Key(job.namespace, job.name))
 

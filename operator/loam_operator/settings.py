@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -58,7 +59,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         ray_version=environment.get("LOAM_RAY_VERSION", "2.60.0"),
         namespaces=_split(environment.get("LOAM_NAMESPACES", "")),
         namespace=environment.get("POD_NAMESPACE", "default"),
-        pod=environment.get("POD_NAME", "loam-operator"),
+        pod=environment.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}",
         port=port,
         num_workers=num_workers,
     )

@@ -83,6 +83,7 @@ def register(
 
     @kopf.on.event(*_LEASES, registry=registry)
     async def _(**_: Any) -> None:
+        WATCH_EVENTS.labels("leases").inc()
         pulse()
 
 

@@ -19,7 +19,6 @@ from loam_operator.throttle import ProgressThrottle
 logger = logging.getLogger(__name__)
 
 _PROGRESS_FIELDS = {"progress"}
-_STANDBY_SECONDS = 5.0
 
 
 class ConflictError(Exception):
@@ -111,8 +110,8 @@ class Worker:
         observed = self._cache.observe(key)
         if observed is None:
             return None
-        if not self._is_leader():
-            return _STANDBY_SECONDS
+        if not self._is_leader():  # who becomes it looks at every job
+            return None
         try:
             observed = await self._recheck_conflicts(key, observed)
             decision = reconcile(observed, self._now())
@@ -169,7 +168,7 @@ class Worker:
             job = await self._write_status(key, job, patch)
         for action in decision.actions:
             if not self._is_leader():
-                return _STANDBY_SECONDS
+                return None
             if not await self._perform(key, job, action):
                 return 0.0
         return decision.requeue_seconds

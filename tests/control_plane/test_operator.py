@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
@@ -22,7 +23,10 @@ from tests.tools.operator_process import (
 )
 from tests.tools.waiting import wait_until
 
-from loam_api.progress_document import PROGRESS_KEY
+from loam_api.progress_document import PROGRESS_KEY, ResultDocument
+from loam_operator.lease import LEASE_SECONDS
+from loam_runtime.observability.config_map import ConfigMapProgress, ConfigMapWriter
+from loam_runtime.observability.progress import PlainProgress
 
 
 @pytest.fixture
@@ -67,6 +71,7 @@ def test_a_job_succeeds(operator: OperatorProcess, stage: Stage):
     assert job["status"]["method"] == "lora"
     assert list_reasons(job) == ["Succeeded"]
     assert 'loam_operator_jobs{phase="Succeeded"} 1.0' in str(operator.read("metrics"))
+    assert operator.count('loam_operator_watch_events_total{kind="leases"}') > 0  # its pulse
 
 
 def test_a_job_fails_with_its_remedy(operator: OperatorProcess, stage: Stage):
@@ -221,6 +226,28 @@ def test_the_head_may_write_its_progress_and_nothing_else(
                 forbidden()
 
 
+def test_the_runtime_is_heard(
+    control_plane: ControlPlane, operator: OperatorProcess, stage: Stage, tmp_path: Path
+):
+    """Both ends of the progress, with the head pod's own token: what one writes the other shows."""
+    stage.apply("told")
+    stage.await_ray_job("told-run-a1")
+    stage.set_ray_job("told-run-a1", jobStatus="RUNNING", jobDeploymentStatus="Running")
+    kubeconfig = control_plane.create_kubeconfig(stage.namespace, "told-runtime")
+    user = json.loads(kubeconfig.read_text())["users"][0]["user"]
+    (tmp_path / "token").write_text(user["token"])
+    (tmp_path / "ca.crt").write_bytes(control_plane.authority.certificate.read_bytes())
+    writer = ConfigMapWriter(control_plane.url, f"{stage.namespace}/told-run-a1", tmp_path)
+    progress = ConfigMapProgress(PlainProgress(("train",)), writer.write, attempt=1)
+    progress.start_stage("train")
+    stage.await_reason("told", "Training")
+    progress.finish(ResultDocument(exit_code=15, message="The loss is NaN."))
+    stage.fail_ray_job("told-run-a1")
+    job = stage.await_reason("told", "Diverged")
+    assert "The loss is NaN." in job["status"]["conditions"][0]["message"]
+    assert job["status"]["attempts"][0]["exitCode"] == 15
+
+
 # --- trouble -----------------------------------------------------------------------------------
 def test_nothing_changes_without_a_cause(operator: OperatorProcess, stage: Stage):
     """A write on every event feeds itself, and a thousand jobs would drown the API server."""
@@ -315,14 +342,18 @@ def test_a_second_operator_waits_and_takes_over(
         second.kill()
 
 
-def test_a_stopped_operator_hands_over_at_once(operator: OperatorProcess, stage: Stage):
+def test_a_stopped_operator_hands_over_at_once(
+    control_plane: ControlPlane, operator: OperatorProcess, stage: Stage, tmp_path: Path
+):
     """An upgrade that waits for a lease to expire would be seen by every user."""
+    settings = {"LOAM_NAMESPACES": stage.namespace, "POD_NAMESPACE": stage.namespace}
     assert operator.stop() == 0
     started = time.monotonic()
-    operator.start()
-    assert time.monotonic() - started < 12  # LEASE_SECONDS are 15
-    stage.apply("next")
-    stage.await_ray_job("next-run-a1")
+    log = tmp_path / "next.log"
+    with run_operator(control_plane.kubeconfig, log, POD_NAME="operator-1", **settings):
+        assert time.monotonic() - started < LEASE_SECONDS
+        stage.apply("next")
+        stage.await_ray_job("next-run-a1")
 
 
 def test_the_api_server_goes_and_comes_back(

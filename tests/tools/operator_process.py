@@ -40,6 +40,7 @@ class OperatorProcess:
             "KUBECONFIG": str(kubeconfig),
             "LOAM_RUNTIME_IMAGE": "registry.example/loam-runtime:test",
             "LOAM_PORT": str(self._port),
+            "POD_NAME": "operator-0",  # a killed container starts again in the same pod
             **settings,
         }
 
@@ -47,13 +48,18 @@ class OperatorProcess:
         """Start it; return once it holds the lease, unless it is not to be awaited."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "loam_operator"],
+                ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "loam_operator"],
                 env=self._environment,
                 stdout=log,
                 stderr=log,
             )
         if is_awaited:
             wait_until(lambda: self.read("readyz") is not None, "the operator to hold the lease")
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         """As a crash does."""
@@ -267,6 +273,10 @@ class Stage:
     def fail(self, name: str, attempt: int, exit_code: int, message: str = "") -> None:
         """The pipeline ended with an exit code, and KubeRay saw the job fail."""
         self.say(name, attempt, result=ResultDocument(exit_code=exit_code, message=message))
+        self.fail_ray_job(name, exit_code)
+
+    def fail_ray_job(self, name: str, exit_code: int = 1) -> None:
+        """KubeRay's part of it."""
         words = f"Job entrypoint command failed with exit code {exit_code}, last available logs"
         self.set_ray_job(
             name,

@@ -1,0 +1,53 @@
+{{- define "loam.name" -}}
+{{- printf "%s-operator" .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "loam.labels" -}}
+app.kubernetes.io/name: loam-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{- define "loam.selector" -}}
+app.kubernetes.io/name: loam-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "loam.image" -}}
+{{- printf "%s:%s" .image.repository (.image.tag | default .root.Chart.AppVersion) -}}
+{{- end -}}
+
+{{/*
+What the operator does where jobs are. It reads no Secret, and can grant no right but the one
+that it holds itself: to patch ConfigMaps, which each head pod gets for its own.
+*/}}
+{{- define "loam.rules" -}}
+- apiGroups: [loam.dev]
+  resources: [finetunejobs]
+  verbs: [get, list, watch]
+- apiGroups: [loam.dev]
+  resources: [finetunejobs/status]
+  verbs: [patch]
+- apiGroups: [loam.dev]
+  resources: [finetunejobs/finalizers]   # to name a job as an owner that waits for its children
+  verbs: [update]
+- apiGroups: [ray.io]
+  resources: [rayjobs]
+  verbs: [get, list, watch, create, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, list, watch, create, patch, deletecollection]
+- apiGroups: [""]
+  resources: [serviceaccounts]
+  verbs: [get, create, deletecollection]
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [roles, rolebindings]
+  verbs: [get, create, deletecollection]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [list, watch]
+{{- end -}}

@@ -1,0 +1,328 @@
+"""Single decisions, one fact at a time: what is judged, what is written, what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.unit.operator.world import KEY, SPEC, START, Operator, World
+
+from loam_api.status import MAX_ATTEMPTS, MAX_MESSAGE_LENGTH
+from loam_operator.failures import FAILURES, FAILURES_BY_EXIT
+from loam_operator.judge import judge_attempt
+from loam_operator.observed import Observed, PodView
+from loam_operator.reconcile import reconcile
+from loam_operator.status import MAX_STATUS_BYTES, measure_status, read_state, read_status
+
+
+class Lane:
+    """A world with one operator that hears everything at once."""
+
+    def __init__(self, **spec: Any) -> None:
+        self.world = World()
+        self.world.change_spec(**spec)
+        self.operator = Operator(self.world)
+
+    def work(self, passes: int = 3) -> None:
+        for _ in range(passes):
+            self.operator.hear_all()
+            self.operator.work()
+
+    def run_until(self, state: str, exit_code: int = 0, most: int = 200) -> None:
+        """Let everybody act until the job is in this state."""
+        for _ in range(most):
+            self.work(1)
+            if self.state == state:
+                return
+            self.act(exit_code)
+        raise AssertionError(f"never {state}: {self.world.transitions}")
+
+    def act(self, exit_code: int = 0) -> None:
+        for name in sorted(self.world.ray_jobs):
+            self.world.advance_ray_job(name, exit_code)
+        self.world.collect_garbage()
+        self.world.seconds += 5
+
+    @property
+    def status(self) -> Any:
+        assert self.world.job is not None
+        return read_status(self.world.job.status)
+
+    @property
+    def state(self) -> str:
+        state = read_state(self.status)
+        return state.name if state else ""
+
+    @property
+    def message(self) -> str:
+        return str(next(one.message for one in self.status.conditions if one.type == "Ready"))
+
+    @property
+    def reasons(self) -> list[str]:
+        return [attempt.reason for attempt in self.status.attempts]
+
+
+def test_a_plain_job_costs_at_most_twelve_writes():
+    """A thousand jobs are a thousand times this."""
+    lane = Lane()
+    lane.run_until("Succeeded")
+    lane.work()
+    assert lane.world.counts.total <= 12
+    assert lane.world.transitions == [
+        "Starting",
+        "Preparing",
+        "Training",
+        "Finishing",
+        "Succeeded",
+    ]
+
+
+def test_several_steps_are_one_after_the_other():
+    """The steps of a job share its attempts' numbers; each begins when the last one is done."""
+    lane = Lane()
+    lane.world.steps = ("prep", "train")
+    lane.operator.cache.observe = lambda key: None  # type: ignore[method-assign]
+    observed = Observed(lane.world.job, steps=("prep", "train"))
+    decision = reconcile(observed, START)
+    assert [attempt.step for attempt in decision.status.attempts] == ["prep"]
+    done = decision.status.model_copy(
+        update={
+            "attempts": [decision.status.attempts[0].model_copy(update={"reason": "Succeeded"})]
+        }
+    )
+    raw = done.model_dump(mode="json", by_alias=True, exclude_none=True)
+    job = replace(lane.world.job, status=raw)
+    decision = reconcile(replace(observed, job=job), START)
+    assert [(one.step, one.number) for one in decision.status.attempts] == [
+        ("prep", 1),
+        ("train", 2),
+    ]
+
+
+@pytest.mark.parametrize("failure", [one for one in FAILURES if one.exit_code is not None])
+def test_exit_codes_are_judged_by_the_table(failure):
+    """A class that is retried although nothing will change burns GPUs; one that is not, a job."""
+    lane = Lane(backoffLimit=8)
+    lane.run_until(failure.name, int(failure.exit_code))
+    most = failure.most_retries if failure.retry != "never" else 0
+    assert lane.reasons == [failure.name] * (most + 1)
+    assert failure.remedy in lane.message
+    assert "as it went" in lane.message
+
+
+def test_backoff_limit_is_the_lower_bound():
+    lane = Lane(backoffLimit=0)
+    lane.run_until("OutOfMemory", 14)
+    assert lane.reasons == ["OutOfMemory"]
+
+
+def test_an_unknown_exit_is_tried_once_more():
+    lane = Lane()
+    lane.run_until("Unknown", 137)
+    assert lane.reasons == ["Unknown", "Unknown"]
+
+
+def test_infrastructure_goes_before_the_runtimes_word():
+    """A process that was killed for memory often leaves an exit code that blames the data."""
+    lane = Lane()
+    lane.run_until("Preparing")
+    lane.world.kill_for_memory("job-run-a1", "head")
+    lane.world.fail_ray_job("job-run-a1", "Job entrypoint command failed with exit code 10")
+    lane.run_until("Starting")
+    assert lane.reasons[0] == "HostOutOfMemory"
+
+
+def test_memory_grows_after_an_oom_kill():
+    """The same attempt with the same memory dies the same death."""
+    lane = Lane()
+    lane.run_until("Preparing")
+    launches = []
+    create = lane.world.create_attempt
+
+    async def note(job, launch):
+        launches.append(launch)
+        return await create(job, launch)
+
+    lane.world.create_attempt = note  # type: ignore[method-assign]
+    lane.world.kill_for_memory("job-run-a1", "worker")
+    lane.run_until("Preparing")
+    assert launches[-1].memory_factor == 1.5
+    assert launches[-1].attempt == 2
+
+
+def test_lost_heads_are_free_but_not_for_ever():
+    lane = Lane(backoffLimit=0)
+    for number in range(1, 10):
+        lane.run_until("Preparing")
+        lane.world.replace_head(f"job-run-a{number}")
+        lane.work(1)
+    lane.run_until("HeadLost")
+    assert lane.reasons == ["HeadLost"] * 9
+    assert not any(attempt.charged for attempt in lane.status.attempts)
+
+
+def test_preemption_keeps_the_attempt():
+    """A queue that takes pods away and gives others is no failure of anybody's."""
+    lane = Lane(backoffLimit=0)
+    lane.run_until("Training")
+    lane.world.hold("job-run-a1")
+    lane.work()
+    assert lane.state == "Queued"
+    lane.run_until("Succeeded")
+    assert lane.reasons == ["Succeeded"]
+
+
+def test_the_deadline_ends_the_attempt():
+    lane = Lane(activeDeadlineSeconds=60)
+    lane.run_until("Preparing")
+    lane.world.seconds += 61
+    lane.work(1)
+    assert lane.state == "DeadlineExceeded"
+    lane.act()
+    lane.act()
+    assert not lane.world.pods
+
+
+def test_a_success_is_not_lost_to_the_deadline():
+    """The run is published; to call it failed because nobody looked in time would be untrue."""
+    lane = Lane(activeDeadlineSeconds=60)
+    lane.run_until("Finishing")
+    lane.act()
+    lane.world.seconds += 61
+    lane.work(1)
+    assert lane.state == "Succeeded"
+
+
+def test_suspension_stops_the_deadline():
+    lane = Lane(activeDeadlineSeconds=600)
+    lane.run_until("Preparing")
+    lane.world.change_spec(suspend=True)
+    lane.run_until("Suspended")
+    lane.world.seconds += 10_000
+    lane.work()
+    lane.world.change_spec(suspend=False)
+    lane.run_until("Succeeded")
+
+
+def test_pods_on_a_silent_node_do_not_hold_the_job_for_ever():
+    """A pod whose kubelet is gone stays Terminating; after two minutes the fence is enough."""
+    lane = Lane()
+    lane.run_until("Preparing")
+    lane.world.delete_job_object("job-run-a1")
+    lane.work()
+    assert lane.reasons == ["HeadLost"]
+    lane.world.seconds += 120 + 119
+    lane.work()
+    assert len(lane.reasons) == 1
+    lane.world.seconds += 2
+    lane.work()
+    assert len(lane.reasons) == 2
+
+
+def test_waiting_pods_are_named():
+    """ "Starting" for an hour helps nobody."""
+    lane = Lane()
+    lane.work()
+    pod = PodView("pod", "u", "worker", 1, waiting="ImagePullBackOff", resource_version="9")
+    lane.world.pods["pod"] = pod
+    lane.work()
+    assert lane.state == "ImageUnavailable"
+    assert "pod waits with ImagePullBackOff" in lane.message
+    writes = lane.world.counts.total
+    lane.world.update_pod("pod", waiting="ErrImagePull")  # as it goes, back and forth
+    lane.work()
+    assert lane.world.counts.total == writes
+
+
+def test_a_pod_that_has_just_come_is_not_trouble():
+    """Every pod is unschedulable for an instant, and each word of it would be a write."""
+    lane = Lane()
+    lane.work()
+    lane.world.pods["pod"] = PodView(
+        "pod", "u", "worker", 1, unschedulable="0/3 nodes", waiting_since=lane.world.now()
+    )
+    lane.work()
+    assert lane.state == "Starting"
+    lane.world.seconds += 11
+    lane.work()
+    assert lane.state == "Unschedulable"
+
+
+def test_status_is_bounded_whatever_is_told():
+    lane = Lane(backoffLimit=8)
+    for number in range(1, 60):
+        lane.run_until("Preparing")
+        if number % 2:
+            lane.world.change_spec(suspend=True)
+            lane.run_until("Suspended")
+            lane.world.change_spec(suspend=False)
+        else:
+            lane.world.fail_ray_job(f"job-run-a{number}", "ü" * 100_000 + "\x00\n")
+            lane.run_until("Unknown" if number % 4 == 0 else "Starting")
+            if number % 4 == 0:
+                lane.world.update_job(retry_token=f"t{number}" * 50)
+    assert len(lane.status.attempts) <= MAX_ATTEMPTS
+    assert measure_status(lane.status) < MAX_STATUS_BYTES
+    assert all(len(one.message) <= MAX_MESSAGE_LENGTH for one in lane.status.conditions)
+
+
+def test_a_newer_operators_end_stays_an_end():
+    """After a downgrade, a reason that is not in the table must not start a finished job."""
+    lane = Lane()
+    lane.run_until("Succeeded")
+    raw = dict(lane.world.job.status)
+    raw["conditions"] = [{**one, "reason": "FromTheFuture"} for one in raw["conditions"]]
+    lane.world.update_job(status=raw)
+    lane.world.ray_jobs.clear()
+    writes = lane.world.counts.total
+    lane.work()
+    assert lane.world.counts.total == writes
+
+
+def test_a_job_under_deletion_is_left_alone():
+    lane = Lane()
+    lane.world.update_job(is_deleting=True)
+    lane.work()
+    assert lane.world.counts.total == 0
+
+
+def test_progress_is_written_seldom():
+    """A step a second is shown once in thirty."""
+    lane = Lane()
+    lane.run_until("Training")
+    before = lane.world.counts.progress
+    for percent in range(100):
+        lane.world.write_progress(
+            1, f'{{"attempt": 1, "stage": "train", "summary": "train {percent} %"}}'
+        )
+        lane.work(1)
+        lane.world.seconds += 1
+    assert 3 <= lane.world.counts.progress - before <= 4
+
+
+def test_each_exit_code_has_one_class():
+    """An exit code without a class would be retried as unknown."""
+    from loam_api.exits import ExitCode
+
+    unclassified = {ExitCode.DONE, ExitCode.UNKNOWN, ExitCode.INTERRUPTED}
+    assert set(FAILURES_BY_EXIT) == set(ExitCode) - unclassified
+
+
+def test_judging_does_not_look_at_other_attempts():
+    """A late document of an earlier attempt must not end the present one."""
+    lane = Lane()
+    lane.run_until("Preparing")
+    lane.world.progress[1] = '{"attempt": 2, "result": {"exitCode": 0}}'
+    observed = Observed(
+        lane.world.job, tuple(lane.world.ray_jobs.values()), (), dict(lane.world.progress)
+    )
+    verdict = judge_attempt(observed, lane.status.attempts[-1], START + timedelta(seconds=1))
+    assert verdict.progress is None
+
+
+def test_the_model_spec_is_valid():
+    """A world whose job is refused would prove nothing."""
+    assert KEY.name == "job"
+    assert Lane(**SPEC).state == ""

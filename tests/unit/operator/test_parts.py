@@ -1,0 +1,227 @@
+"""Queue, throttle and views: small parts whose faults would show only under load."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from loam_api.progress_document import parse_progress
+from loam_operator import work_queue
+from loam_operator.cache import Cache, Key
+from loam_operator.health import PULSE_SECONDS, Health
+from loam_operator.observed import JobView
+from loam_operator.settings import SettingsError, read_settings
+from loam_operator.throttle import ProgressThrottle
+from loam_operator.views import find_attempt, view_pod
+from loam_operator.work_queue import WorkQueue
+
+A, B = Key("n", "a"), Key("n", "b")
+
+
+def run_queue(
+    work: Callable[[Key], Awaitable[float | None]],
+    scenario: Callable[[WorkQueue], Awaitable[None]],
+    num_workers: int = 4,
+) -> None:
+    async def main() -> None:
+        queue = WorkQueue(work, num_workers)
+        runner = asyncio.create_task(queue.run())
+        await asyncio.wait_for(scenario(queue), 20)
+        runner.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_key_is_never_worked_on_twice_at_once():
+    """Two passes over one job would write against each other."""
+    running, most, passes = 0, 0, 0
+    is_done = asyncio.Event()
+
+    async def work(key: Key) -> None:
+        nonlocal running, most, passes
+        running += 1
+        most = max(most, running)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        running -= 1
+        passes += 1
+        if passes < 4:
+            queue_of["it"].add(key)
+        else:
+            is_done.set()
+
+    queue_of: dict[str, WorkQueue] = {}
+
+    async def scenario(queue: WorkQueue) -> None:
+        queue_of["it"] = queue
+        for _ in range(10):
+            queue.add(A)
+        await is_done.wait()
+
+    run_queue(work, scenario)
+    assert (most, passes) == (1, 4)
+
+
+def test_news_during_a_pass_is_not_lost():
+    """It came after the pass had looked: without another pass it would wait for five minutes."""
+    seen: list[str] = []
+    has_started, may_go, is_done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work(key: Key) -> None:
+        seen.append(key.name)
+        if len(seen) == 1:
+            has_started.set()
+            await may_go.wait()
+        else:
+            is_done.set()
+
+    async def scenario(queue: WorkQueue) -> None:
+        queue.add(A)
+        await has_started.wait()
+        queue.add(A)
+        may_go.set()
+        await is_done.wait()
+
+    run_queue(work, scenario)
+    assert seen == ["a", "a"]
+
+
+def test_errors_are_tried_again_and_hold_nobody_up(monkeypatch):
+    """One broken job must not stop the others, nor be forgotten."""
+    monkeypatch.setattr(work_queue, "_FIRST_ERROR_SECONDS", 0.01)
+    passes: list[str] = []
+    is_done = asyncio.Event()
+
+    async def work(key: Key) -> None:
+        passes.append(key.name)
+        if key == A and passes.count("a") < 4:
+            raise RuntimeError("broken")
+        if passes.count("a") == 4:
+            is_done.set()
+
+    async def scenario(queue: WorkQueue) -> None:
+        queue.add(A)
+        queue.add(B)
+        await is_done.wait()
+
+    run_queue(work, scenario, num_workers=1)
+    assert passes.count("b") == 1
+
+
+def test_an_earlier_time_wins():
+    """A pass that was wanted in an hour must not hide one that is wanted now."""
+    is_done = asyncio.Event()
+
+    async def work(key: Key) -> None:
+        is_done.set()
+
+    async def scenario(queue: WorkQueue) -> None:
+        queue.add(A, 3600)
+        queue.add(A, 0.01)
+        await is_done.wait()
+
+    run_queue(work, scenario)
+
+
+def test_progress_of_many_jobs_shares_one_bucket():
+    """A thousand jobs at once would be a thousand writes in the same second."""
+    throttle = ProgressThrottle(writes_per_second=20)
+    granted = sum(throttle.reserve(f"job-{index}", 100.0) == 0 for index in range(1000))
+    assert granted == 20
+    assert throttle.reserve("job-0", 101.0) == pytest.approx(29.0)
+    assert throttle.reserve("job-999", 101.0) == 0
+
+
+def test_old_news_does_not_replace_new():
+    """The operator's own write is in the cache before the watch tells of the state before it."""
+    cache = Cache()
+    cache.put_job(JobView("n", "a", "u", 2, "10"))
+    cache.put_job(JobView("n", "a", "u", 1, "9"))
+    assert cache.observe(A).job.generation == 2
+    cache.put_job(JobView("n", "a", "u2", 1, "8"))  # created anew; versions compare per object
+    assert cache.observe(A).job.uid == "u2"
+
+
+def test_a_late_deletion_spares_the_successor():
+    cache = Cache()
+    cache.put_job(JobView("n", "a", "new", 1, "10"))
+    cache.remove_job(A, "old")
+    assert cache.observe(A) is not None
+    cache.remove_job(A, "new")
+    assert cache.observe(A) is None
+    assert not cache._entries
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        "{",
+        '{"attempt": 1, "unknown": 1}',
+        '{"attempt": "1"}',
+        '{"attempt": 2}',
+        '{"attempt": 1, "etaSeconds": -1}',
+        '{"attempt": 1, "etaSeconds": 1e999}',
+        '{"attempt": 1, "summary": "' + "x" * 65 + '"}',
+        '{"attempt": 1, "result": {"exitCode": 256}}',
+        '{"attempt": 1, "result": {"exitCode": 0, "metrics": {"score": NaN}}}',
+        '{"attempt": 1, "stage": "train", "summary": "' + "x" * 20_000 + '"}',
+        "[" * 100_000,
+        '{"attempt": 1, "attempt": "\ud800"}',
+    ],
+)
+def test_hostile_progress_is_no_progress(text):
+    """Whatever a pod writes, the operator must neither believe nor fall over it."""
+    assert parse_progress(text, 1) is None
+
+
+def test_labels_of_others_are_no_attempts():
+    for label in ("", "-1", "1.5", "x", "9" * 30, "²"):
+        assert find_attempt({"metadata": {"labels": {"loam.dev/attempt": label}}}) in (0,), label
+
+
+def test_pods_are_read_as_kubernetes_writes_them():
+    raw = {
+        "metadata": {
+            "name": "p",
+            "uid": "u",
+            "resourceVersion": "1",
+            "labels": {"loam.dev/attempt": "2", "loam.dev/role": "head"},
+            "deletionTimestamp": "2026-01-01T00:00:00Z",
+        },
+        "status": {
+            "phase": "Running",
+            "containerStatuses": [
+                {"state": {"waiting": {"reason": "ContainerCreating"}}},
+                {"lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}},
+                {"state": {"waiting": {"reason": "CreateContainerConfigError"}}},
+            ],
+        },
+    }
+    pod = view_pod(raw)
+    assert (pod.role, pod.attempt, pod.is_oom_killed) == ("head", 2, True)
+    assert pod.waiting == "CreateContainerConfigError"
+    assert pod.deletion_due is not None
+
+
+def test_silence_is_noticed_and_forgiven():
+    """A watch that a load balancer has dropped looks like a cluster in which nothing happens."""
+    now = [0.0]
+    health = Health(lambda: now[0], lambda: True)
+    now[0] = PULSE_SECONDS - 1
+    assert not health.find_trouble()
+    now[0] = PULSE_SECONDS + 1
+    assert "no watch event" in health.find_trouble()
+    health.hear_pulse()
+    assert not health.find_trouble()
+
+
+def test_settings_name_what_is_missing():
+    with pytest.raises(SettingsError, match="LOAM_RUNTIME_IMAGE"):
+        read_settings({})
+    settings = read_settings({"LOAM_RUNTIME_IMAGE": "i", "LOAM_NAMESPACES": "a, b,"})
+    assert settings.namespaces == ("a", "b")

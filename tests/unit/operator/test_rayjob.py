@@ -1,0 +1,186 @@
+"""The RayJob and what goes with it: restricted, unretried, and without a secret in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.unit.operator.world import SPEC
+
+from loam_operator.checking import check_spec
+from loam_operator.children import build_children
+from loam_operator.decision import Launch
+from loam_operator.names import MAX_ATTEMPT_NUMBER, name_attempt
+from loam_operator.observed import DEFAULT_STEPS, JobView
+from loam_operator.pods import multiply_memory
+from loam_operator.rayjob import build_ray_job
+from loam_operator.settings import Settings
+
+SETTINGS = Settings(image="registry.example/runtime:1", pull_secrets=("pull",))
+TEACHER = {
+    "kind": "openai",
+    "openai": {
+        "baseURL": "https://teacher.example/v1",
+        "model": "big",
+        "apiKeySecretRef": {"name": "teacher", "key": "KEY"},
+    },
+}
+JOB = JobView(
+    "team",
+    "job",
+    "uid",
+    1,
+    "1",
+    queue_labels={"kueue.x-k8s.io/queue-name": "gpus"},
+    spec={
+        **SPEC,
+        "output": {"uri": "s3://bucket/out", "secretRef": {"name": "storage"}},
+        "synthesis": {"targetCount": 10, "teacher": TEACHER},
+        "compute": {
+            "workers": {"min": 2, "max": 2},
+            "head": {"cpu": "200m", "memory": "2Gi"},
+            "worker": {"cpu": "300m", "memory": "3Gi", "gpus": 1},
+        },
+    },
+)
+
+
+def build(launch: Launch | None = None, job: JobView = JOB) -> dict[str, Any]:
+    return build_ray_job(job, check_spec(job), launch or Launch("run", 1), SETTINGS)
+
+
+def get_pods(ray_job: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    cluster = ray_job["spec"]["rayClusterSpec"]
+    return {
+        "head": cluster["headGroupSpec"]["template"],
+        "worker": cluster["workerGroupSpecs"][0]["template"],
+        "submitter": ray_job["spec"]["submitterPodTemplate"],
+    }
+
+
+def get_container(pod: dict[str, Any]) -> dict[str, Any]:
+    (container,) = pod["spec"]["containers"]
+    return dict(container)
+
+
+def walk(value: Any) -> Iterator[Any]:
+    yield value
+    children = value.values() if isinstance(value, dict) else value
+    if isinstance(value, dict | list):
+        for child in children:
+            yield from walk(child)
+
+
+def test_kuberay_retries_nothing():
+    """Its retries are blind: a wrong manifest three times over, or two heads for one attempt."""
+    spec = build()["spec"]
+    assert (spec["backoffLimit"], spec["submitterConfig"]["backoffLimit"]) == (0, 0)
+    assert {pod["spec"]["restartPolicy"] for pod in get_pods(build()).values()} == {"Never"}
+    assert "suspend" not in spec  # a queue's, never ours
+
+
+def test_dashboard_asks_for_a_token():
+    """An open dashboard runs whatever it is sent."""
+    cluster = build()["spec"]["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert cluster["rayVersion"] == SETTINGS.ray_version
+
+
+@pytest.mark.parametrize("role", ["head", "worker", "submitter"])
+def test_pods_are_restricted(role):
+    """Pod security admission at the level `restricted` refuses anything less."""
+    pod = get_pods(build())[role]
+    context = get_container(pod)["securityContext"]
+    assert context["allowPrivilegeEscalation"] is False
+    assert context["capabilities"] == {"drop": ["ALL"]}
+    assert context["runAsNonRoot"] is True
+    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not any("hostPath" in volume for volume in pod["spec"]["volumes"])
+    assert pod["spec"]["automountServiceAccountToken"] is False
+
+
+def test_only_the_head_has_token_manifest_and_teachers_key():
+    """What trains runs what models and data bring along: it gets nothing that it does not need."""
+    pods = get_pods(build())
+    names = {role: {one["name"] for one in pod["spec"]["volumes"]} for role, pod in pods.items()}
+    assert names["head"] - names["worker"] == {"job", "token", "teacher"}
+    assert names["worker"] == names["submitter"]
+    assert "serviceAccountName" not in pods["worker"]["spec"]
+    assert "storage" not in json.dumps(pods["submitter"])
+
+
+def test_secrets_are_references_only():
+    """A value in a manifest is readable by whoever may read RayJobs."""
+    secrets = {"storage", "teacher"}
+    for role, pod in get_pods(build()).items():
+        for node in walk(pod):
+            if isinstance(node, dict) and set(node) >= {"name", "valueFrom"}:
+                reference = node["valueFrom"].get("secretKeyRef")
+                assert reference is None or reference["name"] in secrets, role
+    environment = get_container(get_pods(build())["worker"])["env"]
+    optional = {
+        one["name"]: one["valueFrom"]["secretKeyRef"].get("optional", False)
+        for one in environment
+        if "valueFrom" in one
+    }
+    assert optional["AWS_ACCESS_KEY_ID"] is False  # its absence is to be seen as such
+    assert optional["AWS_SESSION_TOKEN"] is True
+
+
+def test_resources_are_the_jobs():
+    pods = get_pods(build())
+    head, worker = (get_container(pods[role])["resources"] for role in ("head", "worker"))
+    assert head["requests"] == {"cpu": "200m", "memory": "2Gi", "nvidia.com/gpu": "1"}
+    assert worker["limits"] == {"memory": "3Gi", "nvidia.com/gpu": "1"}
+    group = build()["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
+    assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (2, 2, 2)
+    assert group["rayStartParams"]["num-cpus"] == "1"
+
+
+def test_more_memory_after_an_oom_kill():
+    pods = get_pods(build(Launch("run", 2, memory_factor=1.5)))
+    assert get_container(pods["worker"])["resources"]["limits"]["memory"] == "4608Mi"
+    assert multiply_memory("513Mi", 1.5) == "770Mi"
+    assert multiply_memory("2Ti", 2) == "4194304Mi"
+
+
+def test_queue_labels_reach_the_ray_job_and_no_others():
+    """Tracking labels of GitOps tools on a child make it theirs, and they delete it."""
+    labels = build()["metadata"]["labels"]
+    assert labels["kueue.x-k8s.io/queue-name"] == "gpus"
+    assert {name for name in labels if not name.startswith("loam.dev/")} == {
+        "kueue.x-k8s.io/queue-name",
+        "app.kubernetes.io/managed-by",
+    }
+
+
+def test_longest_names_fit():
+    """Over 47 characters KubeRay refuses the RayJob, when it is too late for the user."""
+    for step in DEFAULT_STEPS:
+        assert len(name_attempt("j" * 34, step, MAX_ATTEMPT_NUMBER)) <= 47
+
+
+def test_every_child_is_owned_and_found_again():
+    """One without an owner outlives its job; one without a label is never deleted at its end."""
+    launch = Launch("run", 1)
+    for child in [*build_children(JOB, launch), build(launch)]:
+        (owner,) = child["metadata"]["ownerReferences"]
+        assert (owner["uid"], owner["controller"]) == ("uid", True), child["kind"]
+        assert child["metadata"]["labels"]["loam.dev/job-uid"] == "uid"
+        assert child["metadata"]["labels"]["loam.dev/job"] == "job"
+
+
+def test_the_manifest_is_the_users():
+    """What the runtime reads must be what was validated, and nothing that Kubernetes added."""
+    (manifest,) = [one for one in build_children(JOB, Launch("run", 1)) if "immutable" in one]
+    document = json.loads(manifest["data"]["job.yaml"])
+    assert document["spec"] == JOB.spec
+    assert document["metadata"] == {"name": "job", "namespace": "team"}
+
+
+def test_small_jobs_need_no_secret():
+    job = replace(JOB, spec=SPEC)
+    assert "secretKeyRef" not in json.dumps(build(job=job))
