@@ -7,11 +7,12 @@ export LOAM_CACHE ?= $(HOME)/.cache/loam
 PYTHON := .venv/bin/python
 MODEL := examples/models/gemma-3-270m-q4_k_m.gguf
 
-.PHONY: help setup demo test test-gpu lint crds bench lock clean
+.PHONY: help setup demo test e2e test-gpu lint crds bench lock clean
 
 help:
 	@echo "make demo   from seed examples to a measured adapter, on this machine (Python 3.11+ only)"
 	@echo "make test   every test that needs no root (Go builds its S3 server and its Kubernetes)"
+	@echo "make e2e    on a Kubernetes node of its own: as root, on Debian"
 	@echo "make lint   ruff and mypy          make crds   CRD, references and tables, from the code"
 	@echo "make bench  what docs/benchmarks.md reports      make lock   renew requirements.txt"
 
@@ -39,6 +40,12 @@ test-tools: setup
 	bash tools/browser.sh
 	$(PYTHON) tests/tools/build_tools.py versitygw kubernetes helm
 
+# A whole node: as root, on Debian. Slow the first time, when it builds servers and images.
+e2e: setup $(MODEL)
+	bash tools/node_packages.sh
+	$(PYTHON) tests/tools/build_tools.py
+	$(PYTHON) -m pytest -q --durations=15 -o timeout=1200 tests/e2e
+
 test-gpu: setup
 	$(PYTHON) -m pytest -q tests/gpu
 
@@ -56,9 +63,13 @@ bench: setup $(MODEL) test-tools
 	  $(PYTHON) $$script; done
 
 # --- upkeep ----------------------------------------------------------------------------------
+COMPILE := .venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+  --custom-compile-command "make lock" pyproject.toml
+
 lock: setup
-	.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --all-extras \
-	  pyproject.toml -o requirements.txt
+	$(COMPILE) --all-extras -o requirements.txt
+	$(COMPILE) --extra operator -c requirements.txt -o requirements-operator.txt
+	$(COMPILE) --extra runtime -c requirements.txt -o requirements-runtime.txt
 	grep -A 40 '^uv==' requirements.txt | awk 'NR > 1 && /^[a-z]/ {exit} !/#/' > requirements-uv.txt
 
 clean:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime
+from typing import Any, cast
 
 import kopf
 
@@ -90,6 +91,8 @@ async def _watch(registry: kopf.OperatorRegistry, settings: Settings, stop: asyn
         registry=registry,
         settings=kopf_settings,
         standalone=True,
+        # By default it asks for the user's name, and the image's number has none.
+        identity=cast(Any, settings.pod),
         clusterwide=not settings.namespaces,
         namespaces=_list_namespaces(settings),
         stop_flag=stop,

@@ -96,6 +96,7 @@ def _build_pod(
         "resources": resources,
         "env": [
             {"name": "HOME", "value": "/tmp"},
+            {"name": "USER", "value": "loam"},  # libraries ask, and the image's number has no name
             {"name": "LOAM_CACHE", "value": "/var/cache/loam"},
             {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"},
             *environment,

@@ -39,7 +39,7 @@ from loam_operator.status import (
 
 # A RayJob that nobody speaks of any more is looked at again after this time.
 RECHECK_SECONDS = 300.0
-CONFLICT_RECHECK_SECONDS = 30.0
+CONFLICT_RECHECK_SECONDS = 10.0
 PODS_RECHECK_SECONDS = 5.0
 
 

@@ -35,6 +35,7 @@ CRDS = {
 }
 ADMINS = "system:masters"
 START_TIMEOUT_SECONDS = 60
+NAMESPACE_TIMEOUT_SECONDS = 120
 TOKEN_SECONDS = 3600
 # Those that other objects' life depends on; a Job or Deployment stays as it was written.
 CONTROLLERS = (
@@ -147,6 +148,16 @@ class ControlPlane:
             f"ServiceAccount default in namespace {name}",
         )
         return name
+
+    def delete_namespace(self, name: str) -> None:
+        """Delete it with all that is in it; return once it is gone."""
+        core = client.CoreV1Api(self.client)
+        core.delete_namespace(name)
+
+        def is_gone() -> bool:
+            return all(one.metadata.name != name for one in core.list_namespace().items)
+
+        wait_until(is_gone, f"the end of namespace {name}", NAMESPACE_TIMEOUT_SECONDS)
 
     def create_kubeconfig(self, namespace: str, service_account: str) -> Path:
         """A kubeconfig with the rights of an existing ServiceAccount, for an hour."""

@@ -53,8 +53,11 @@ class S3Server:
 
 
 @contextlib.contextmanager
-def run_s3_server() -> Iterator[S3Server]:
+def run_s3_server(address: str = "127.0.0.1") -> Iterator[S3Server]:
     """A server that answers, until the block ends; its objects go with it.
+
+    Args:
+        address: of this machine, where it listens.
 
     Raises:
         RuntimeError: it did not answer in time; the message has the end of its log.
@@ -62,7 +65,7 @@ def run_s3_server() -> Iterator[S3Server]:
     binary = build_tool("versitygw")
     folder = Path(tempfile.mkdtemp(prefix="loam-s3-"))
     (folder / "objects").mkdir()
-    server = _describe(folder)
+    server = _describe(folder, address)
     host = server.endpoint.removeprefix("http://")
     command = [
         str(binary),
@@ -87,8 +90,8 @@ def run_s3_server() -> Iterator[S3Server]:
         shutil.rmtree(folder)
 
 
-def _describe(folder: Path) -> S3Server:
-    endpoint = f"http://127.0.0.1:{find_free_port()}"
+def _describe(folder: Path, address: str) -> S3Server:
+    endpoint = f"http://{address}:{find_free_port()}"
     env = {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_REGION": REGION,

@@ -1,0 +1,53 @@
+"""A whole Kubernetes node for the tests of this folder, and all it has to say where one fails."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+
+import pytest
+from tests.tools.node import Node, run_node
+from tests.tools.node_network import GATEWAY
+from tests.tools.node_pods import describe_pods
+from tests.tools.s3_server import S3Server, run_s3_server
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[Node]:
+    """The node for the whole session, with KubeRay."""
+    with run_node() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def pod_s3_server(node: Node) -> Iterator[S3Server]:
+    """An S3 server at an address that pods reach."""
+    with run_s3_server(GATEWAY) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def runtime_image(node: Node) -> str:
+    """Name of Loam's runtime image, which the node has."""
+    return node.images.provide_loam("runtime")
+
+
+@pytest.fixture
+def namespace(node: Node) -> Iterator[str]:
+    """A namespace of the test's own; its pods make room for the next test's."""
+    name = node.control_plane.create_namespace()
+    yield name
+    node.control_plane.delete_namespace(name)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add events, pods and the servers' latest log lines to the report of a failure."""
+    report = yield
+    running = getattr(item, "funcargs", {}).get("node")
+    if report.failed and running and report.when == "call":
+        report.sections += describe_pods(running.control_plane.client)
+        processes = running.control_plane.processes
+        report.sections += [(name, processes.read_log(name)) for name in processes.list_logs()]
+    return report
