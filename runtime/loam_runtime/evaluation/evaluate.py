@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Enough to see whether calibration helps; more would cost as much as the test itself.
 _MAX_SELECTION_ROWS = 64
+_MIN_UNSEEN_ROWS = 16
 
 
 def evaluate_model(
@@ -95,10 +96,12 @@ def _select_rows(selection: Dataset | None, shots: Sequence[tuple[str, str]]) ->
     if selection is None:
         return []
     step = max(1, -(-len(selection) // (_MAX_SELECTION_ROWS + len(shots))))
-    spread = iterate_examples(selection.select(range(0, len(selection), step)))
+    spread = list(iterate_examples(selection.select(range(0, len(selection), step))))
     shown = {text for text, _ in shots}
-    # A row that the prompt itself answers says nothing of the others.
-    return [row for row in spread if row.input not in shown]
+    unseen = [row for row in spread if row.input not in shown]
+    # A row that is also a shot needs a prompt of its own, without itself: it is asked only where
+    # there are few others.
+    return unseen if len(unseen) >= _MIN_UNSEEN_ROWS else spread
 
 
 def _count_prompts(

@@ -52,8 +52,8 @@ class Session:
         return self.lm.model.config.get_text_config().max_position_embeddings
 
     def encode(self, row: Example, *, with_shots: bool = True) -> list[int]:
-        """The prompt of a row."""
-        shots = self.shots if with_shots else ()
+        """The prompt of a row; a row that is itself a shot is asked without its own example."""
+        shots = tuple(shot for shot in self.shots if shot[0] != row.input) if with_shots else ()
         return encode_prompt(self.contract, self.lm.tokenizer, row.input, row.context, shots)
 
     def encode_target(self, target: str) -> list[int]:

@@ -84,14 +84,26 @@ def test_calibration_is_chosen_outside_the_test(lm, monkeypatch: pytest.MonkeyPa
     assert evaluate_model(lm, test, contract, **OPTIONS).calibration == "raw"
 
 
-def test_shots_do_not_choose_the_calibration(lm) -> None:
-    """A row whose answer stands in the prompt says nothing of the others: it is not scored."""
-    selection, monitor = build_rows(5, "selection"), _Monitor()
-    shots = [(row.input, row.target) for row in iterate_examples(selection)][:3]
-    options = {"selection": selection, "shots": shots, "monitor": monitor}
+@pytest.mark.parametrize(("num_rows", "num_asked"), [(5, 5), (30, 27)])
+def test_a_shot_is_never_asked_with_its_answer(
+    lm, monkeypatch: pytest.MonkeyPatch, num_rows: int, num_asked: int
+) -> None:
+    """A row whose answer stands in the prompt says nothing of the others. With few other rows it
+    still counts, asked without its example: else nothing would choose for the base model, and
+    fine-tuning would win against its worse half."""
+    selection = list(iterate_examples(build_rows(num_rows, "selection")))
+    shots = [(row.input, row.target) for row in selection[:3]]
+    asked = []
+    score = lm.score
+    monkeypatch.setattr(
+        lm, "score", lambda prompts, *a, **k: asked.append(prompts) or score(prompts, *a, **k)
+    )
+    options = {"selection": to_dataset(selection), "shots": shots}
     evaluate_model(lm, build_rows(4), build_contract(), **options, **OPTIONS)
-    num_priors, num_selected = 3, 2
-    assert monitor.done == monitor.total == 2 * 4 + num_priors + num_selected
+    texts = [lm.tokenizer.decode(prompt) for prompt in asked[0][3:]]  # behind the priors
+    assert len(texts) == num_asked
+    for row, text in zip(selection[-num_asked:], texts, strict=True):
+        assert text.count(row.input) == 1
 
 
 def test_a_row_over_the_context_fails_alone(lm) -> None:
