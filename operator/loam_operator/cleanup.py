@@ -28,7 +28,7 @@ def clean_up(observed: Observed, status: FineTuneJobStatus, now: datetime) -> De
     """Of an ended job: stop what still runs; after its time, delete what the job created."""
     leftovers = list_leftovers(observed, status)
     if leftovers:
-        return Decision(status, leftovers, 5.0)
+        return Decision(status, leftovers, 5.0, is_weighty=True)
     kept = [one for one in observed.list_own_ray_jobs() if not one.is_deleting]
     ended = parse_time(status.completion_time)
     if not kept or ended is None:
@@ -40,4 +40,4 @@ def clean_up(observed: Observed, status: FineTuneJobStatus, now: datetime) -> De
         return Decision(status, requeue_seconds=left)
     # The RayJobs go last: as long as one is there, an interrupted clean-up is taken up again.
     deletions = tuple(DeleteRayJob(one.name, one.uid) for one in kept)
-    return Decision(status, (DeleteAccess(), *deletions))
+    return Decision(status, (DeleteAccess(), *deletions), is_weighty=True)
