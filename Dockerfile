@@ -39,6 +39,8 @@ RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
  && UV_SYSTEM_CERTS=1 UV_LINK_MODE=copy /opt/tools/bin/uv pip install -q --python /opt/loam/bin/python \
       --cache-dir /var/cache/uv --require-hashes -r /opt/loam/requirements-operator.txt
 COPY --from=loam /opt/loam /opt/loam
+# Python asks for the user's name, and this number, or another that a cluster sets, has none.
+ENV USER=loam
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "loam_operator"]
 
@@ -50,4 +52,5 @@ RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
  && UV_SYSTEM_CERTS=1 UV_LINK_MODE=copy /opt/tools/bin/uv pip install -q --python /opt/loam/bin/python \
       --cache-dir /var/cache/uv --require-hashes -r /opt/loam/requirements-runtime.txt
 COPY --from=loam /opt/loam /opt/loam
+ENV USER=loam
 USER 65532:65532

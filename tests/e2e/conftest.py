@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 
 import pytest
+from tests.tools.control_plane import ROOT
+from tests.tools.helm_tool import run_helm
 from tests.tools.node import Node, run_node
 from tests.tools.node_network import GATEWAY
 from tests.tools.node_pods import describe_pods
@@ -31,6 +33,25 @@ def runtime_image(node: Node) -> str:
     return node.images.provide_loam("runtime")
 
 
+@pytest.fixture(scope="session")
+def release(node: Node, runtime_image: str) -> None:
+    """Loam, installed as a platform team installs it: by Helm, CRDs included."""
+    operator_image = node.images.provide_loam("operator")
+    settings = [
+        f"images.{name}.{key}={value}"
+        for name, image in (("operator", operator_image), ("runtime", runtime_image))
+        for key, value in zip(
+            ("repository", "tag", "pullPolicy"), (*image.rsplit(":", 1), "Never"), strict=True
+        )
+    ]
+    run_helm(
+        *("install", "loam", str(ROOT / "charts" / "loam"), "--create-namespace"),
+        *("--namespace", "loam-system", "--wait", "--timeout", "120s"),
+        *("--kubeconfig", str(node.control_plane.kubeconfig)),
+        *(part for setting in settings for part in ("--set-string", setting)),
+    )
+
+
 @pytest.fixture
 def namespace(node: Node) -> Iterator[str]:
     """A namespace of the test's own; its pods make room for the next test's."""
@@ -46,7 +67,7 @@ def pytest_runtest_makereport(
     """Add events, pods and the servers' latest log lines to the report of a failure."""
     report = yield
     running = getattr(item, "funcargs", {}).get("node")
-    if report.failed and running and report.when == "call":
+    if report.failed and running and report.when != "teardown":
         report.sections += describe_pods(running.control_plane.client)
         processes = running.control_plane.processes
         report.sections += [(name, processes.read_log(name)) for name in processes.list_logs()]

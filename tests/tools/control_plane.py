@@ -80,12 +80,12 @@ class ControlPlane:
         self._admin_keys = self.authority.sign_client("admin", ADMINS)
         self.kubeconfig = self.write_kubeconfig("admin", _use_keys(self._admin_keys))
 
-    def start(self) -> None:
-        """Bring all up, with Loam's and KubeRay's CRDs, and return once they answer."""
+    def start(self, *crd_folders: Path) -> None:
+        """Bring all up, and return once it serves these CRDs, too."""
         self._start_etcd()
         self.start_apiserver()
         self.client = config.new_client_from_config(str(self.kubeconfig))
-        self.install_crds(LOAM_CRDS, find_kuberay_crds())
+        self.install_crds(*crd_folders)
         # Last, because it looks for new kinds whose owners it minds only now and then.
         self._start_controller_manager()
 
@@ -232,7 +232,7 @@ class ControlPlane:
 
 @contextlib.contextmanager
 def run_control_plane() -> Iterator[ControlPlane]:
-    """A control plane that answers, until the block ends; nothing of it is left then.
+    """A control plane with Loam's and KubeRay's CRDs, until the block ends; nothing is left then.
 
     Raises:
         RuntimeError: a part did not start; with the end of its log.
@@ -240,7 +240,7 @@ def run_control_plane() -> Iterator[ControlPlane]:
     folder = Path(tempfile.mkdtemp(prefix="loam-control-plane-"))
     control_plane = ControlPlane(folder)
     try:
-        control_plane.start()
+        control_plane.start(LOAM_CRDS, find_kuberay_crds())
         yield control_plane
     finally:
         control_plane.stop()

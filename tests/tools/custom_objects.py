@@ -29,6 +29,11 @@ class FineTuneJobs:
         )
         return created
 
+    def read(self, name: str) -> Manifest:
+        """The object as it is now."""
+        found: Manifest = self._api.get_namespaced_custom_object(**self._place, name=name)
+        return found
+
     def delete(self, name: str) -> None:
         """Delete it; its children are left to the garbage collector."""
         self._api.delete_namespaced_custom_object(**self._place, name=name)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kubernetes import client, utils
-from tests.tools.build_tools import build_tool
+from tests.tools.build_tools import build_tool, find_kuberay_crds
 from tests.tools.containerd import Containerd
 from tests.tools.control_plane import ControlPlane
 from tests.tools.images import ImageBuilder
@@ -69,7 +69,7 @@ class Node:
         self._folder.mkdir(parents=True)
         self._network.start()
         self.control_plane = ControlPlane(self._folder / "control-plane", GATEWAY, ("*",))
-        self.control_plane.start()
+        self.control_plane.start(find_kuberay_crds())
         self._processes = self.control_plane.processes
         self._containerd.start(self._processes)
         self.images.provide_pause()
