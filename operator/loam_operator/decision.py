@@ -44,8 +44,8 @@ class Decision:
 
     Attributes:
         requeue_seconds: look again after this time at the latest; None for no need.
-        is_weighty: it ends an attempt or follows one: to be made from fresh reads only, because
-            a watch may be behind.
+        is_weighty: it ends an attempt, follows one or deletes: to be made from fresh reads only,
+            because a watch may be behind.
     """
 
     status: FineTuneJobStatus

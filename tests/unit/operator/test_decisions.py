@@ -10,6 +10,7 @@ import pytest
 from tests.unit.operator.world import KEY, SPEC, START, Operator, World
 
 from loam_api.status import MAX_ATTEMPTS, MAX_MESSAGE_LENGTH
+from loam_operator.cache import Cache
 from loam_operator.failures import FAILURES, FAILURES_BY_EXIT
 from loam_operator.judge import judge_attempt
 from loam_operator.observed import Observed, PodView
@@ -279,6 +280,38 @@ def test_a_newer_operators_end_stays_an_end():
     writes = lane.world.counts.total
     lane.work()
     assert lane.world.counts.total == writes
+
+
+def test_what_is_being_deleted_is_not_deleted_again():
+    """Until the watch tells of the deletion, every other event would repeat it."""
+    lane = Lane(clusterTTLSeconds=0)
+    lane.run_until("Succeeded")
+    lane.operator.work()
+    deleted = lane.world.counts.deleted
+    assert deleted
+    for _ in range(5):
+        lane.operator.work()
+    assert lane.world.counts.deleted == deleted
+
+
+def test_a_late_memory_launches_nothing():
+    """An operator that has heard of an attempt and not yet of its RayJob, nor of anything since,
+    would create it once more after the job's end."""
+    lane = Lane(clusterTTLSeconds=0)
+    lane.work(1)
+    late = Operator(lane.world)
+    late.cache = Cache()
+    late.cache.put_job(lane.world.job)
+    late.worker._cache = late.cache
+    lane.run_until("Succeeded")
+    for _ in range(5):
+        lane.act()
+        lane.work()
+    assert not lane.world.ray_jobs
+    writes = lane.world.counts.total
+    late.work()
+    assert lane.world.counts.total == writes
+    assert not lane.world.ray_jobs
 
 
 def test_a_job_under_deletion_is_left_alone():
