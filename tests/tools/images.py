@@ -170,7 +170,7 @@ class ImageBuilder:
         ]
         missing = [blobs / one for one in digests if not self._containerd.find_blob(one).exists()]
         self._containerd.import_image(partial(_write_archive, name, manifest, missing))
-        for blob in missing:
+        for blob in (blobs / digest for digest in digests):
             # The next push looks for it here: one copy on the disk serves both.
             blob.unlink()
             os.link(self._containerd.find_blob(blob.name), blob)
