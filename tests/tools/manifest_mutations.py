@@ -37,7 +37,8 @@ TEXTS = [
     "500m",
     "2Gi",
 ]
-STRANGERS: list[Any] = ["16", 1, 1.0, 1.5, -1, 10**20, True, [], ["a"], {}, {"unknown": 1}]
+# Not 1.0: the API server takes it for a whole number, except where a rule reads the field.
+STRANGERS: list[Any] = ["16", 1, 1.5, -1, 10**20, True, [], ["a"], {}, {"unknown": 1}]
 
 
 def list_fields(schema: Schema, path: tuple[str, ...] = ()) -> Iterator[tuple[Any, Schema]]:
