@@ -34,7 +34,7 @@ CRDS = {
     "plural": "customresourcedefinitions",
 }
 ADMINS = "system:masters"
-START_TIMEOUT_SECONDS = 60
+START_TIMEOUT_SECONDS = 120
 NAMESPACE_TIMEOUT_SECONDS = 120
 TOKEN_SECONDS = 3600
 # Those that other objects' life depends on; a Job or Deployment stays as it was written.

@@ -161,12 +161,12 @@ class Stage:
         found = self.custom.list_namespaced_custom_object(**_RAY_JOBS, namespace=self.namespace)
         return list(found["items"])
 
-    def await_ray_job(self, name: str, timeout_seconds: float = 30) -> dict[str, Any]:
-        found = wait_until(lambda: self.find_ray_job(name), f"RayJob {name}", timeout_seconds)
+    def await_ray_job(self, name: str) -> dict[str, Any]:
+        found = wait_until(lambda: self.find_ray_job(name), f"RayJob {name}")
         assert found is not None
         return found
 
-    def await_reason(self, name: str, *reasons: str, timeout_seconds: float = 30) -> dict[str, Any]:
+    def await_reason(self, name: str, *reasons: str) -> dict[str, Any]:
         """The job, once its condition Ready has one of these reasons."""
 
         def look() -> dict[str, Any] | None:
@@ -174,7 +174,7 @@ class Stage:
             return job if read_reason(job) in reasons else None
 
         try:
-            found = wait_until(look, f"{name} to be {' or '.join(reasons)}", timeout_seconds)
+            found = wait_until(look, f"{name} to be {' or '.join(reasons)}")
         except TimeoutError as error:
             raise TimeoutError(f"{error}; it is {self.get_job(name).get('status')}") from error
         assert found is not None

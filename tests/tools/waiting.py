@@ -11,7 +11,7 @@ T = TypeVar("T")
 POLL_SECONDS = 0.05  # between two looks at a condition, not for order
 
 
-def wait_until(look: Callable[[], T], what: str, timeout_seconds: float = 30) -> T:
+def wait_until(look: Callable[[], T], what: str, timeout_seconds: float = 120) -> T:
     """Look again and again until there is something to see; return that.
 
     Raises:
