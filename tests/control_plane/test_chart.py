@@ -115,7 +115,7 @@ def test_the_charts_rights_are_enough(
         stage.apply("humble", clusterTTLSeconds=0)
         stage.await_ray_job("humble-run-a1")
         stage.fail("humble-run-a1", 1, 1)
-        stage.await_ray_job("humble-run-a2", timeout_seconds=60)
+        stage.await_ray_job("humble-run-a2")
         stage.succeed("humble-run-a2", 2)
         stage.await_reason("humble", "Succeeded")
         wait_until(lambda: not stage.list_children("humble"), "children to be deleted")
