@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from loam_operator.api import Api, ApiError
@@ -34,6 +35,7 @@ _PATHS = {
     "RayJob": "/apis/ray.io/v1/namespaces/{}/rayjobs",
     "FineTuneJob": "/apis/loam.dev/v1alpha1/namespaces/{}/finetunejobs",
 }
+_MOST_TRIES = 20  # of a write against those of others
 _ACCESS_KINDS = ("RoleBinding", "Role", "ServiceAccount", "ConfigMap")
 
 
@@ -64,6 +66,14 @@ class ApiCluster:
         return list(answer.get("items") or [])
 
     async def patch_status(self, job: JobView, patch: dict[str, Any]) -> JobView:
+        for _ in range(_MOST_TRIES):
+            try:
+                return await self._patch_status(job, patch)
+            except ConflictError:
+                job = await self._read_unchanged(job)
+        raise ConflictError
+
+    async def _patch_status(self, job: JobView, patch: dict[str, Any]) -> JobView:
         body = {
             # The uid too: a job of the same name that was created since is another one.
             "metadata": {"resourceVersion": job.resource_version, "uid": job.uid},
@@ -78,6 +88,22 @@ class ApiCluster:
             if error.status == 409:
                 raise ConflictError from error
             raise
+
+    async def _read_unchanged(self, job: JobView) -> JobView:
+        """The job as it is now, where nothing has changed that a decision looks at: others may
+        write labels faster than the operator can decide anew.
+
+        Raises:
+            ConflictError: more has changed.
+            GoneError: it is no more.
+        """
+        raw = await self._api.find(_locate("FineTuneJob", job.namespace, job.name))
+        if raw is None:
+            raise GoneError
+        current = view_job(raw)
+        if replace(current, resource_version=job.resource_version) != job:
+            raise ConflictError
+        return current
 
     async def create_attempt(self, job: JobView, launch: Launch) -> RayJobView:
         for child in build_children(job, launch):
