@@ -88,13 +88,14 @@ def test_interrupt_and_resume(run_on_ray, model_folder, tmp_path):
 def test_lost_worker_is_replaced(run_on_ray, model_folder, tmp_path):
     """One of two workers is killed: Ray restarts both, they resume from the newest checkpoint,
     and the losses are those of one process."""
-    config = make_config(num_workers=2, max_steps=8, global_batch=7)
+    # Many steps, so that the kill comes before the last; a low rate, as above.
+    config = make_config(num_workers=2, max_steps=40, global_batch=7, learning_rate=1e-4)
     events = []
 
     def kill_once(event):
-        events.append(event)
-        if event["event"] == "step" and [e["event"] for e in events].count("start") == 1:
+        if event["event"] == "step" and not any(e["event"] == "step" for e in events):
             os.kill(events[0]["pid"], signal.SIGKILL)
+        events.append(event)
 
     result = run_on_ray(config, kill_once)
     starts = [event for event in events if event["event"] == "start"]
