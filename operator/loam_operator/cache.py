@@ -37,6 +37,11 @@ class Cache:
     def list_jobs(self) -> list[JobView]:
         return [entry.job for entry in self._entries.values() if entry.job is not None]
 
+    def list_with_pods(self) -> list[Observed]:
+        """All that is known of the jobs that have pods."""
+        found = (self.observe(key) for key, entry in self._entries.items() if entry.pods)
+        return [observed for observed in found if observed is not None]
+
     def put_job(self, job: JobView) -> Key:
         key = Key(job.namespace, job.name)
         entry = self._entries.setdefault(key, _Entry())

@@ -7,21 +7,19 @@ import logging
 import signal
 import sys
 import time
-from collections import Counter
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import kopf
 
-from loam_operator import metrics
+from loam_operator.accounts import count_jobs, count_launch, count_status
 from loam_operator.api import Api, ApiError, connect
 from loam_operator.cache import Cache, Key
 from loam_operator.cluster import ApiCluster
+from loam_operator.gpu_time import GpuMeter
 from loam_operator.health import Health, serve
 from loam_operator.lease import Lease
-from loam_operator.observed import JobView
 from loam_operator.settings import Settings, SettingsError, read_settings
-from loam_operator.status import read_status
 from loam_operator.throttle import ProgressThrottle
 from loam_operator.watching import configure, register
 from loam_operator.work_queue import WorkQueue
@@ -52,14 +50,15 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             ApiCluster(api, settings),
             ProgressThrottle(),
             is_leader=lease.is_held,
-            now=lambda: datetime.now(UTC),
+            now=_read_clock,
             clock=time.monotonic,
-            on_transition=_count_transition,
+            on_written=lambda before, after: count_status(before, after, _read_clock()),
+            on_launched=lambda job, attempt: count_launch(job, attempt, _read_clock()),
         )
         queue = WorkQueue(worker.work_on, settings.num_workers)
         registry = kopf.OperatorRegistry()
         register(registry, cache, queue.add, health.hear_pulse)
-        runner = await serve(health, settings.port, lambda: _count_jobs(cache))
+        runner = await serve(health, settings.port, lambda: count_jobs(cache.list_jobs()))
 
         def begin() -> None:
             for job in cache.list_jobs():
@@ -68,6 +67,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         tasks = [
             asyncio.create_task(queue.run()),
             asyncio.create_task(lease.run(begin)),
+            asyncio.create_task(GpuMeter(time.monotonic).run(cache.list_with_pods, lease.is_held)),
             asyncio.create_task(_watch(registry, settings, stop)),
             asyncio.create_task(stop.wait()),
         ]
@@ -77,7 +77,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 task.result()
         finally:
             stop.set()
-            for task in (tasks[0], tasks[1]):
+            for task in tasks[:3]:
                 task.cancel()
             await asyncio.wait(tasks, timeout=10)
             await lease.release()
@@ -116,19 +116,8 @@ async def _check_cluster(api: Api) -> None:
             raise
 
 
-def _count_transition(job: JobView, state: str) -> None:
-    metrics.TRANSITIONS.labels(state).inc()
-    attempts = read_status(job.status).attempts
-    if attempts and attempts[-1].reason:
-        metrics.ATTEMPTS_ENDED.labels(attempts[-1].reason).inc()
-
-
-def _count_jobs(cache: Cache) -> None:
-    """Phases are counted when somebody asks; nothing keeps count in between."""
-    phases = Counter(str(job.status.get("phase", "Pending")) for job in cache.list_jobs())
-    metrics.JOBS.clear()
-    for phase, count in phases.items():
-        metrics.JOBS.labels(phase).set(count)
+def _read_clock() -> datetime:
+    return datetime.now(UTC)
 
 
 def main() -> int:

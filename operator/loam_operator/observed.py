@@ -19,6 +19,7 @@ class JobView:
     Attributes:
         retry_token: value of the annotation that asks for a retry; "" without it.
         queue_labels: labels that a queue reads, handed on to the RayJobs.
+        created_at: by the API server's clock, in whole seconds.
         spec, status: as the API server holds them.
     """
 
@@ -30,6 +31,7 @@ class JobView:
     is_deleting: bool = False
     retry_token: str = ""
     queue_labels: Mapping[str, str] = field(default_factory=dict)
+    created_at: datetime | None = None
     spec: Mapping[str, Any] = field(default_factory=dict)
     status: Mapping[str, Any] = field(default_factory=dict)
 
@@ -79,6 +81,7 @@ class PodView:
         unschedulable: the scheduler's words; "" once it has a node.
         waiting_since: when the pod was created.
         is_oom_killed: whether a container was killed for memory.
+        gpus: that it asks for, and holds once it has a node.
     """
 
     name: str
@@ -92,6 +95,8 @@ class PodView:
     unschedulable: str = ""
     waiting_since: datetime | None = None
     is_oom_killed: bool = False
+    gpus: int = 0
+    has_node: bool = False
 
     @property
     def is_over(self) -> bool:

@@ -34,6 +34,7 @@ def view_job(raw: Raw) -> JobView:
         is_deleting="deletionTimestamp" in metadata,
         retry_token=(metadata.get("annotations") or {}).get(RETRY_ANNOTATION, ""),
         queue_labels={name: labels[name] for name in QUEUE_LABELS if name in labels},
+        created_at=parse_time(metadata.get("creationTimestamp")),
         spec=_copy(raw.get("spec") or {}),
         status=_copy(raw.get("status") or {}),
     )
@@ -83,6 +84,7 @@ def find_owner(raw: Raw) -> str:
 def view_pod(raw: Raw) -> PodView:
     """A pod of an attempt."""
     metadata = raw["metadata"]
+    spec = raw.get("spec") or {}
     status = raw.get("status") or {}
     label = (metadata.get("labels") or {}).get(ROLE_LABEL, "")
     role: Role = "head" if label == "head" else "worker" if label == "worker" else "submitter"
@@ -102,7 +104,19 @@ def view_pod(raw: Raw) -> PodView:
         unschedulable=_find_unschedulable(status),
         waiting_since=parse_time(metadata.get("creationTimestamp")),
         is_oom_killed=any(_was_oom_killed(container) for container in containers),
+        gpus=_count_gpus(spec),
+        has_node=bool(spec.get("nodeName")),
     )
+
+
+def _count_gpus(spec: Raw) -> int:
+    """Whose ever: resources are called nvidia.com/gpu, amd.com/gpu, and so on."""
+    limits = [
+        (container.get("resources") or {}).get("limits") or {}
+        for container in spec.get("containers") or []
+    ]
+    counts = [count for limit in limits for name, count in limit.items() if name.endswith("/gpu")]
+    return sum(int(count) for count in counts if str(count).isdecimal())
 
 
 def _find_waiting(containers: list[Raw]) -> str:

@@ -12,7 +12,6 @@ from loam_operator.cache import Cache, Key
 from loam_operator.decision import Action, Decision, DeleteAccess, DeleteRayJob, Launch
 from loam_operator.observed import JobView, Observed, RayJobView
 from loam_operator.reconcile import RECHECK_SECONDS, reconcile
-from loam_operator.states import STATES_BY_NAME
 from loam_operator.status import build_patch, read_state, read_status
 from loam_operator.throttle import ProgressThrottle
 
@@ -80,6 +79,8 @@ class Worker:
         is_leader: asked before anything is written.
         now: the time, as it is written.
         clock: seconds that never go back.
+        on_written: told the job before and after each write of its status.
+        on_launched: told each attempt whose RayJob is there.
     """
 
     def __init__(
@@ -91,7 +92,8 @@ class Worker:
         is_leader: Callable[[], bool],
         now: Callable[[], datetime],
         clock: Callable[[], float],
-        on_transition: Callable[[JobView, str], None] = lambda job, state: None,
+        on_written: Callable[[JobView, JobView], None] = lambda before, after: None,
+        on_launched: Callable[[JobView, int], None] = lambda job, attempt: None,
     ) -> None:
         self._cache = cache
         self._cluster = cluster
@@ -99,7 +101,8 @@ class Worker:
         self._is_leader = is_leader
         self._now = now
         self._clock = clock
-        self._on_transition = on_transition
+        self._on_written = on_written
+        self._on_launched = on_launched
 
     async def work_on(self, key: Key) -> float | None:
         """Bring one job a step further.
@@ -180,7 +183,7 @@ class Worker:
         after = read_state(read_status(written.status))
         if after is not None and after != before:
             logger.info("%s/%s: %s", job.namespace, job.name, after.name)
-            self._on_transition(written, STATES_BY_NAME[after.name].name)
+        self._on_written(job, written)
         return written
 
     async def _perform(self, key: Key, job: JobView, action: Action) -> bool:
@@ -193,6 +196,7 @@ class Worker:
                     self._cache.set_conflicts(key, (error.name,))
                     return False
                 self._cache.put_ray_job(key, ray_job)
+                self._on_launched(job, action.attempt)
             case DeleteRayJob():
                 await self._cluster.delete_ray_job(job, action.name, action.uid)
             case DeleteAccess():

@@ -70,7 +70,7 @@ def test_a_job_succeeds(operator: OperatorProcess, stage: Stage):
     assert job["status"]["observedGeneration"] == job["metadata"]["generation"]
     assert job["status"]["method"] == "lora"
     assert list_reasons(job) == ["Succeeded"]
-    assert 'loam_operator_jobs{phase="Succeeded"} 1.0' in str(operator.read("metrics"))
+    assert 'phase="Succeeded"} 1.0' in str(operator.read("metrics"))
     assert operator.count('loam_operator_watch_events_total{kind="leases"}') > 0  # its pulse
 
 

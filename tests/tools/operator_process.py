@@ -186,8 +186,10 @@ class Stage:
             **_RAY_JOBS, namespace=self.namespace, name=name, body={"status": status}
         )
 
-    def create_pod(self, ray_job_name: str, ray_job: dict[str, Any], role: str) -> str:
-        """A pod as KubeRay makes it, running; returns its UID."""
+    def create_pod(
+        self, ray_job_name: str, ray_job: dict[str, Any], role: str, node: str = ""
+    ) -> str:
+        """A pod as KubeRay makes it, running, on a node where one is named; returns its UID."""
         template = ray_job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]
         if role == "worker":
             template = ray_job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]
@@ -202,7 +204,8 @@ class Stage:
         }
         metadata = {**template["metadata"], "name": name, "ownerReferences": [owner]}
         pod = self.core.create_namespaced_pod(
-            self.namespace, {"metadata": metadata, "spec": template["spec"]}
+            self.namespace,
+            {"metadata": metadata, "spec": {**template["spec"], "nodeName": node or None}},
         )
         self.core.patch_namespaced_pod_status(
             name, self.namespace, {"status": {"phase": "Running"}}

@@ -1,0 +1,73 @@
+"""What a Prometheus gets from the operator's process while jobs come, fail and hold GPUs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+from tests.tools.control_plane import ControlPlane
+from tests.tools.operator_process import OperatorProcess, Stage, run_operator
+from tests.tools.waiting import wait_until
+
+_OURS = "loam_operator_"
+_ODD_UNITS = re.compile(r"milliseconds|_ms$|minutes|hours|_mb|_gb|percent")
+
+
+def play_fleet(stage: Stage, operator: OperatorProcess) -> None:
+    """One job fails, one succeeds, one trains on GPUs that have a node."""
+    for name in ("bad", "good"):
+        stage.apply(name)
+        stage.await_ray_job(f"{name}-run-a1")
+    stage.fail("bad-run-a1", 1, 10, "no such bucket")
+    stage.succeed("good-run-a1", 1)
+    stage.await_reason("bad", "BadInput")
+    stage.await_reason("good", "Succeeded")
+    stage.apply("busy", compute={"worker": {"gpus": 1}})
+    ray_job = stage.await_ray_job("busy-run-a1")
+    stage.create_pod("busy-run-a1", ray_job, "worker", node="node-1")
+    stage.set_ray_job("busy-run-a1", jobStatus="RUNNING", jobDeploymentStatus="Running")
+    held = 'loam_operator_gpu_held_seconds_total{job_namespace="%s",work="%s"}'
+    for work in ("starting", "training"):
+        name = held % (stage.namespace, work)
+        wait_until(lambda name=name: operator.count(name) > 0, f"GPUs held, {work}")
+        stage.say("busy-run-a1", 1, stage="train", summary="train 1 %")
+    stage.await_reason("busy", "Training")
+
+
+def test_a_scrape_tells_what_happened(control_plane: ControlPlane, namespace: str, tmp_path: Path):
+    """Dashboards and alerts are written against these names: one that is missing, or that counts
+    something else, leaves a panel empty and an alert silent without anybody's notice."""
+    stage = Stage(control_plane.client, namespace)
+    settings = {"LOAM_NAMESPACES": namespace, "POD_NAMESPACE": namespace}
+    with run_operator(control_plane.kubeconfig, tmp_path / "operator.log", **settings) as operator:
+        play_fleet(stage, operator)
+        text = str(operator.read("metrics"))
+        for phase in ("Failed", "Succeeded", "Training"):
+            jobs = f'loam_operator_jobs{{job_namespace="{namespace}",phase="{phase}"}}'
+            assert operator.count(jobs) == 1, text
+        assert operator.count('loam_operator_attempts_ended_total{reason="BadInput"}') == 1
+        assert operator.count('loam_operator_start_seconds_count{until="rayjob"}') == 3
+        assert operator.count('loam_operator_start_seconds_count{until="training"}') == 1
+        assert operator.count('loam_operator_reconciles_total{outcome="error"}') == 0
+        assert operator.count('loam_operator_api_requests_total{method="POST",status="201"}') > 10
+        training = f'gpus_held{{job_namespace="{namespace}",work="training"}}'
+        assert operator.count(f"loam_operator_{training}") == 1
+        idle = f'gpu_idle_seconds_total{{job_namespace="{namespace}",reason="starting"}}'
+        assert operator.count(f"loam_operator_{idle}") > 0
+        assert 'reason="training"' not in text
+    check_conventions(text)
+
+
+def check_conventions(text: str) -> None:
+    """Prefix, help, base units, `_total` on counters and nothing else, and few series."""
+    ours = [one for one in text_string_to_metric_families(text) if one.name.startswith(_OURS)]
+    assert len(ours) > 10
+    for family in ours:
+        assert family.documentation.endswith("."), family.name
+        assert not _ODD_UNITS.search(family.name)
+        names = {sample.name for sample in family.samples}
+        assert not any(name.endswith("_created") for name in names)
+        if family.type == "counter":
+            assert {name.endswith("_total") for name in names} <= {True}
+    assert sum(len(family.samples) for family in ours) < 200
