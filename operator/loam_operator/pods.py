@@ -7,6 +7,7 @@ from math import ceil
 from typing import Any
 
 from loam_api.finetunejob import FineTuneJobSpec
+from loam_api.ports import METRICS_PORT, METRICS_PORT_NAME
 from loam_operator.children import build_labels
 from loam_operator.decision import Launch
 from loam_operator.names import ROLE_LABEL, name_access, name_attempt, name_manifest
@@ -21,6 +22,8 @@ _TOKEN_DIR = "/var/run/secrets/kubernetes.io/serviceaccount"
 _S3_REQUIRED = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _S3_OPTIONAL = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_SESSION_TOKEN")
 _GPU = "nvidia.com/gpu"
+# KubeRay names its own ports only where a head names none, and its Service is made of them.
+_HEAD_PORTS = {"gcs-server": 6379, "dashboard": 8265, METRICS_PORT_NAME: METRICS_PORT}
 _UNITS = {"Mi": 1, "Gi": 1024, "Ti": 1024 * 1024}
 
 Pod = dict[str, Any]
@@ -47,6 +50,9 @@ def build_head_pod(job: JobView, spec: FineTuneJobSpec, launch: Launch, settings
     resources = _build_resources(spec.compute.head.cpu, memory, spec.compute.worker.gpus)
     pod = _build_pod(job, launch, settings, "head", resources, environment, volumes)
     pod["spec"]["serviceAccountName"] = name_access(job.name)
+    pod["spec"]["containers"][0]["ports"] = [
+        {"name": name, "containerPort": port} for name, port in _HEAD_PORTS.items()
+    ]
     return pod
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loam_api.exits import ExitCode
+from loam_api.ports import METRICS_PORT
 from loam_api.progress_document import ResultDocument
 from loam_api.status import MAX_MESSAGE_LENGTH, Metrics
 from loam_runtime.errors import FencedError, LoamError
@@ -120,7 +121,14 @@ def _run_claimed(
 ) -> RunOutcome:
     claim_attempt(job, attempt)
     this_try = Try(attempt.number, attempt.job_uid, attempt.ray_job_id, attempt.micro_batch_divisor)
-    return run_job(job, base_dir=base_dir, this_try=this_try, progress=progress)
+    return run_job(
+        job,
+        base_dir=base_dir,
+        metrics_port=METRICS_PORT,
+        metrics_host="0.0.0.0",  # Prometheus asks from another pod
+        this_try=this_try,
+        progress=progress,
+    )
 
 
 def _describe_failure(exc: BaseException) -> ResultDocument:

@@ -81,6 +81,7 @@ def run_job(
     *,
     base_dir: Path,
     metrics_port: int = 0,
+    metrics_host: str = "127.0.0.1",
     this_try: Try | None = None,
     progress: Progress | None = None,
 ) -> RunOutcome:
@@ -89,6 +90,7 @@ def run_job(
     Args:
         base_dir: folder that relative URIs of the manifest start at.
         metrics_port: serve Prometheus metrics there; 0 for not at all.
+        metrics_host: the address that they are served at.
         this_try: on one machine there are no numbered attempts, and this is left out.
         progress: shows the stages; by default on this process's terminal.
 
@@ -111,7 +113,7 @@ def run_job(
     progress = progress or open_progress(STAGES)
     with (
         _hold_lock(run, job, this_try or Try()),
-        _monitor_run(job, run, work_dir, metrics_port, progress) as monitor,
+        _monitor_run(job, run, work_dir, (metrics_host, metrics_port), progress) as monitor,
     ):
         from loam_runtime.steps.context import JobContext
 
@@ -166,7 +168,11 @@ def _hold_lock(run: RunStore, job: FineTuneJob, this_try: Try) -> Iterator[None]
 
 @contextmanager
 def _monitor_run(
-    job: FineTuneJob, run: RunStore, work_dir: Path, metrics_port: int, progress: Progress
+    job: FineTuneJob,
+    run: RunStore,
+    work_dir: Path,
+    metrics_address: tuple[str, int],
+    progress: Progress,
 ) -> Iterator[RunMonitor]:
     """Progress, metrics and structured log. The log of a killed start is stored by the next."""
     attempt = run.token  # grows with every start
@@ -178,8 +184,9 @@ def _monitor_run(
         )
         stack.enter_context(event_log.capture_logging())
         configure_console_logging(event_log.redactor)
-        if metrics_port:
-            stack.callback(metrics.serve(metrics_port).close)
+        host, port = metrics_address
+        if port:
+            stack.callback(metrics.serve(port, host).close)
         monitor = RunMonitor(STAGES, metrics=metrics, event_log=event_log, progress=progress)
         stack.callback(monitor.close)
         monitor.log("run_started", run=run.uri, pid=os.getpid())

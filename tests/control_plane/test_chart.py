@@ -14,6 +14,9 @@ from tests.tools.helm_tool import run_helm, try_helm
 from tests.tools.operator_process import OperatorProcess, Stage
 from tests.tools.waiting import wait_until
 
+from loam_api.ports import METRICS_PORT_NAME
+from loam_operator.names import ATTEMPT_LABEL, JOB_LABEL, ROLE_LABEL, STEP_LABEL
+
 CHART = ROOT / "charts" / "loam"
 SYSTEM = "loam-system"
 
@@ -77,6 +80,18 @@ def test_crds_stay_and_can_be_left_out():
     (crd,) = find(render(), "CustomResourceDefinition")
     assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
     assert not find(render("crds.install=false"), "CustomResourceDefinition")
+
+
+@pytest.mark.parametrize("settings", [(), ("namespaces={team-a,team-b}",)])
+def test_prometheus_is_led_to_the_jobs_metrics(settings: tuple[str, ...]):
+    """Port and labels are the operator's words: a graph of another port would stay empty."""
+    monitors = find(render("podMonitor.enabled=true", *settings), "PodMonitor")
+    (jobs,) = [one["spec"] for one in monitors if one["metadata"]["name"] == "loam-jobs"]
+    assert jobs["selector"]["matchLabels"] == {ROLE_LABEL: "head"}
+    assert jobs["podMetricsEndpoints"][0]["port"] == METRICS_PORT_NAME
+    assert set(jobs["podTargetLabels"]) == {JOB_LABEL, STEP_LABEL, ATTEMPT_LABEL}
+    chosen = {"matchNames": ["team-a", "team-b"]} if settings else {"any": True}
+    assert jobs["namespaceSelector"] == chosen
 
 
 def test_the_operators_pod_is_restricted():

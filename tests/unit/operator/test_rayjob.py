@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.unit.operator.world import SPEC
 
+from loam_api.ports import METRICS_PORT, METRICS_PORT_NAME
 from loam_operator.checking import check_spec
 from loam_operator.children import build_children
 from loam_operator.decision import Launch
@@ -110,6 +111,15 @@ def test_only_the_head_has_token_manifest_and_teachers_key():
     assert names["worker"] == names["submitter"]
     assert "serviceAccountName" not in pods["worker"]["spec"]
     assert "storage" not in json.dumps(pods["submitter"])
+
+
+def test_the_head_names_every_port_that_is_asked_for():
+    """A head that names one port loses KubeRay's own: no Ray would find another, nor the job."""
+    (ports, *others) = (get_container(pod).get("ports", []) for pod in get_pods(build()).values())
+    named = {one["name"]: one["containerPort"] for one in ports}
+    assert (named["gcs-server"], named["dashboard"]) == (6379, 8265)
+    assert named[METRICS_PORT_NAME] == METRICS_PORT
+    assert not any(others)
 
 
 def test_secrets_are_references_only():
