@@ -35,6 +35,20 @@ _MAPS = ("", "v1", "configmaps")
 _LEASES = ("coordination.k8s.io", "v1", "leases")
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """kopf copies every object to compare it with the last one, also where no handler asks for the
+    difference: a sixth of the operator's CPU time."""
+
+    def fetch(self, *, body: Body) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, *, body: Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        raise AssertionError("no handler asks for differences")
+
+    def build(self, *, body: Body, extra_fields: Any = None) -> kopf.BodyEssence:
+        return {}
+
+
 def configure(settings: kopf.OperatorSettings) -> None:
     """Set what keeps watches alive and kopf's hands off the objects."""
     # The server ends a watch after this; kopf then lists anew, which finds what was missed.
@@ -48,6 +62,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.networking.request_timeout = 60
     settings.scanning.disabled = True  # the kinds are known; there is nothing to discover
     settings.posting.enabled = False
+    settings.persistence.diffbase_storage = _NoDiffs()
     settings.queueing.idle_timeout = 1.0
     settings.peering.standalone = True
 
