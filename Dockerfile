@@ -21,7 +21,7 @@ COPY operator /src/operator
 COPY runtime /src/runtime
 RUN uv build -q --wheel --no-build-isolation --python /tmp/build/bin/python -o /dist /src \
  && uv venv -q /opt/loam \
- && uv pip install -q --python /opt/loam/bin/python --offline --no-deps /dist/*.whl
+ && uv pip install -q --python /opt/loam/bin/python --offline --no-deps --compile-bytecode /dist/*.whl
 
 # --- what both images share --------------------------------------------------------------------
 FROM ${BASE_IMAGE} AS base
@@ -30,7 +30,8 @@ RUN echo 'PATH=/opt/loam/bin:$PATH' > /etc/profile.d/loam.sh
 ENV PATH=/opt/loam/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 WORKDIR /tmp
 
-# Packages first, Loam last: a changed line of Loam does not move gigabytes.
+# Packages first, Loam last: a changed line of Loam does not move gigabytes. All is compiled here,
+# once: a container may not write into its image, and Ray starts Python a dozen times in each pod.
 FROM base AS operator
 COPY requirements-operator.txt /opt/loam/
 RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
@@ -38,6 +39,7 @@ RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
     /opt/tools/bin/uv venv -q --allow-existing /opt/loam \
  && UV_SYSTEM_CERTS=1 UV_LINK_MODE=copy /opt/tools/bin/uv pip install -q --python /opt/loam/bin/python \
       --cache-dir /var/cache/uv --require-hashes -r /opt/loam/requirements-operator.txt
+RUN /opt/loam/bin/python -m compileall -qq -j 0 /opt/loam/lib || true  # some files are templates
 COPY --from=loam /opt/loam /opt/loam
 # Python asks for the user's name, and this number, or another that a cluster sets, has none.
 ENV USER=loam
@@ -51,6 +53,7 @@ RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
     /opt/tools/bin/uv venv -q --allow-existing /opt/loam \
  && UV_SYSTEM_CERTS=1 UV_LINK_MODE=copy /opt/tools/bin/uv pip install -q --python /opt/loam/bin/python \
       --cache-dir /var/cache/uv --require-hashes -r /opt/loam/requirements-runtime.txt
+RUN /opt/loam/bin/python -m compileall -qq -j 0 /opt/loam/lib || true  # some files are templates
 COPY --from=loam /opt/loam /opt/loam
 ENV USER=loam
 USER 65532:65532
