@@ -105,6 +105,9 @@ def _build_pod(
             {"name": "USER", "value": "loam"},  # libraries ask, and the image's number has no name
             {"name": "LOAM_CACHE", "value": "/var/cache/loam"},
             {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"},
+            # Ray would kill the training before the kernel does, and again after each restart;
+            # the kernel's word is in the pod's status, and the next attempt gets more memory.
+            {"name": "RAY_memory_monitor_refresh_ms", "value": "0"},
             *environment,
         ],
         "volumeMounts": [

@@ -157,6 +157,14 @@ def test_more_memory_after_an_oom_kill():
     assert multiply_memory("2Ti", 2) == "4194304Mi"
 
 
+@pytest.mark.parametrize("role", ["head", "worker"])
+def test_the_kernel_says_who_ran_out_of_memory(role):
+    """Killed by Ray's own monitor, a training dies of the same again in every restart, and no
+    container is OOMKilled: the operator would have no reason to give it more."""
+    environment = get_container(get_pods(build())[role])["env"]
+    assert {"name": "RAY_memory_monitor_refresh_ms", "value": "0"} in environment
+
+
 def test_queue_labels_reach_the_ray_job_and_no_others():
     """Tracking labels of GitOps tools on a child make it theirs, and they delete it."""
     labels = build()["metadata"]["labels"]
