@@ -22,11 +22,13 @@ from loam_runtime.storage.cache import cache_dir
 
 SOURCES = Path(__file__).parent
 KUBERAY = "github.com/ray-project/kuberay/ray-operator"
+KUEUE = "sigs.k8s.io/kueue"
 # Folder -> what `go build` is given; "." is a program of our own.
 TOOLS = {
     "coredns": "github.com/coredns/coredns",
     "helm": "helm.sh/helm/v4/cmd/helm",
     "kuberay": KUBERAY,
+    "kueue": f"{KUEUE}/cmd/kueue",
     "kubernetes": ".",
     "versitygw": "github.com/versity/versitygw/cmd/versitygw",
 }
@@ -61,12 +63,26 @@ def find_kuberay_crds() -> Path:
     Raises:
         SystemExit: Go is missing, or the module cannot be had.
     """
-    crds = _find_home("kuberay") / "crds"
-    if not crds.exists():
+    return _provide_folder("kuberay", "crds", KUBERAY, "config/crd/bases")
+
+
+def find_kueue_chart() -> Path:
+    """The folder of Kueue's own Helm chart, of the version that is built here.
+
+    Raises:
+        SystemExit: Go is missing, or the module cannot be had.
+    """
+    return _provide_folder("kueue", "chart", KUEUE, "charts/kueue")
+
+
+def _provide_folder(tool: str, name: str, module: str, source: str) -> Path:
+    """A folder of a tool's module, copied beside its binary once."""
+    folder = _find_home(tool) / name
+    if not folder.exists():
         _require_go()
-        module = json.loads(_run_go("kuberay", "mod", "download", "-json", KUBERAY))
-        _copy_whole(Path(module["Dir"]) / "config" / "crd" / "bases", crds)
-    return crds
+        answer = json.loads(_run_go(tool, "mod", "download", "-json", module))
+        _copy_whole(Path(answer["Dir"]) / source, folder)
+    return folder
 
 
 def _find_home(name: str) -> Path:

@@ -2,11 +2,15 @@
 
 It relays each connection to the real server, after its `Fault` had its way. A fault counts
 what it does and stops after `times`, so that "fails N times, then heals" needs no clock.
+
+A `Gate` in it stops whoever sends a certain request until the test lets him go on: a job is held
+at a known point, and knows nothing of the test.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -47,15 +51,49 @@ class Fault:
             return hit
 
 
-class FaultProxy:
-    """Listens on a free port of this machine and relays to `upstream` ("http://host:port")."""
+class Gate:
+    """Holds back all requests whose first line matches.
 
-    def __init__(self, upstream: str) -> None:
+    Attributes:
+        reached: set as soon as somebody waits.
+
+    Args:
+        pattern: of a request's first line, such as r"PUT /bucket/.*/step-00000005/".
+    """
+
+    def __init__(self, pattern: str) -> None:
+        self.reached = threading.Event()
+        self._pattern = re.compile(pattern)
+        self._is_open = threading.Event()
+
+    def hold(self, head: bytes) -> bool:
+        """Wait until the gate opens; whether this request was held back."""
+        line = head.partition(b"\r\n")[0].decode(errors="replace")
+        if self._is_open.is_set() or not self._pattern.match(line):
+            return False
+        self.reached.set()
+        self._is_open.wait()
+        return True
+
+    def open(self) -> None:
+        """Let all go on."""
+        self._is_open.set()
+
+
+class FaultProxy:
+    """Listens on a free port of this machine and relays to `upstream` ("http://host:port").
+
+    Attributes:
+        fault, gate: what is in the way, if anything.
+    """
+
+    def __init__(self, upstream: str, address: str = "127.0.0.1") -> None:
         host, port = upstream.removeprefix("http://").split(":")
         self._upstream = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._listener = socket.create_server((address, 0))
+        self.endpoint = f"http://{address}:{self._listener.getsockname()[1]}"
         self.fault: Fault | None = None
+        self.gate: Gate | None = None
 
     def serve(self) -> None:
         """Relay until the listener is closed."""
@@ -73,6 +111,9 @@ class FaultProxy:
         # One request a connection: the S3 server closes after each answer, as does every fault.
         with client, contextlib.suppress(OSError):
             head = client.recv(CHUNK_BYTES)
+            if self.gate and self.gate.hold(head):
+                # He asks again if he still lives; nothing is written in a dead one's name.
+                return
             fault = self.fault if self.fault and self.fault.take(head) else None
             if fault and fault.kind == "busy":
                 _answer_busy(client, head)
@@ -88,14 +129,16 @@ class FaultProxy:
 
 
 @contextlib.contextmanager
-def run_fault_proxy(upstream: str) -> Iterator[FaultProxy]:
+def run_fault_proxy(upstream: str, address: str = "127.0.0.1") -> Iterator[FaultProxy]:
     """A proxy that relays until the block ends."""
-    proxy = FaultProxy(upstream)
+    proxy = FaultProxy(upstream, address)
     thread = threading.Thread(target=proxy.serve, daemon=True)
     thread.start()
     try:
         yield proxy
     finally:
+        if proxy.gate:
+            proxy.gate.open()
         proxy.close()
         thread.join()
 

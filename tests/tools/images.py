@@ -84,12 +84,12 @@ class ImageBuilder:
             self._build(recipe, PAUSE_IMAGE)
             self._import(PAUSE_IMAGE)
 
-    def provide_kuberay(self) -> str:
-        """KubeRay's operator; its name."""
+    def provide_manager(self, tool: str) -> str:
+        """The image of a controller that is built here: "kuberay" or "kueue"; its name."""
         with tempfile.TemporaryDirectory() as folder:
-            shutil.copy(build_tool("kuberay"), Path(folder) / "manager")
-            shutil.copy(TOOLS / "kuberay" / "Dockerfile", folder)
-            return self.provide(Recipe("kuberay", Path(folder), ("manager", "Dockerfile")))
+            shutil.copy(build_tool(tool), Path(folder) / "manager")
+            shutil.copy(TOOLS / "manager" / "Dockerfile", folder)
+            return self.provide(Recipe(tool, Path(folder), ("manager", "Dockerfile")))
 
     def provide_loam(self, target: str) -> str:
         """Loam's own image of a target of the Dockerfile; its name."""

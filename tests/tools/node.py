@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,9 @@ from kubernetes import client, utils
 from tests.tools.build_tools import build_tool, find_kuberay_crds
 from tests.tools.containerd import Containerd
 from tests.tools.control_plane import ControlPlane
+from tests.tools.group_kill import GroupKill
 from tests.tools.images import ImageBuilder
+from tests.tools.node_check import find_obstacles
 from tests.tools.node_network import GATEWAY, PODS, NodeNetwork, run_command
 from tests.tools.node_pods import build_kuberay
 from tests.tools.processes import find_free_port
@@ -57,6 +58,7 @@ class Node:
         self._containerd = Containerd(
             home / "containerd", self._folder / "state", self._network.cni_folder
         )
+        self._group_kill = GroupKill()
         self.images = ImageBuilder(self._containerd)
 
     def start(self) -> None:
@@ -74,11 +76,13 @@ class Node:
         self._containerd.start(self._processes)
         self.images.provide_pause()
         self._start_parts()
+        self._group_kill.start()
         wait_until(self._is_ready, "the node to be ready", START_TIMEOUT_SECONDS)
         self._start_kuberay()
 
     def stop(self) -> None:
         """End all, containers included."""
+        self._group_kill.stop()
         if hasattr(self, "control_plane"):
             # First those that would start containers anew.
             for name in ("kubelet", "kube-proxy"):
@@ -135,7 +139,7 @@ class Node:
         self._processes.start("coredns", [build_tool("coredns"), "-conf", self._write_corefile()])
 
     def _start_kuberay(self) -> None:
-        image = self.images.provide_kuberay()
+        image = self.images.provide_manager("kuberay")
         for document in build_kuberay(image):
             utils.create_from_dict(self.control_plane.client, document)
         apps = client.AppsV1Api(self.control_plane.client)
@@ -228,8 +232,9 @@ def require_node() -> None:
     Raises:
         SystemExit: it cannot; says what it lacks.
     """
-    if os.geteuid() != 0:
-        raise SystemExit("The e2e tests start a Kubernetes node: run `make e2e` as root.")
+    obstacles = find_obstacles()
+    if obstacles:
+        raise SystemExit("\n".join(["The e2e tests start a Kubernetes node:", *obstacles]))
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
         raise SystemExit(
