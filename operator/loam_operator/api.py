@@ -50,10 +50,10 @@ class Api:
     async def get(self, path: str, **query: str) -> dict[str, Any]:
         return await self.request("GET", path, query=list(query.items()))
 
-    async def find(self, path: str) -> dict[str, Any] | None:
+    async def find(self, path: str, **query: str) -> dict[str, Any] | None:
         """The object at a path, or None."""
         try:
-            return await self.get(path)
+            return await self.get(path, **query)
         except ApiError as error:
             if error.status == 404:
                 return None

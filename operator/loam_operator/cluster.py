@@ -11,8 +11,9 @@ from loam_operator.cache import Key
 from loam_operator.checking import check_spec
 from loam_operator.children import build_children
 from loam_operator.decision import Launch
+from loam_operator.hints import read_hints
 from loam_operator.names import JOB_LABEL, JOB_UID_LABEL
-from loam_operator.observed import JobView, Observed, RayJobView
+from loam_operator.observed import Hint, JobView, Observed, RayJobView
 from loam_operator.rayjob import build_ray_job
 from loam_operator.settings import Settings
 from loam_operator.views import (
@@ -24,7 +25,7 @@ from loam_operator.views import (
     view_progress,
     view_ray_job,
 )
-from loam_operator.worker import ConflictError, GoneError, TakenError
+from loam_operator.worker import ConflictError, GoneError, RefusedError, TakenError
 
 _PATHS = {
     "ConfigMap": "/api/v1/namespaces/{}/configmaps",
@@ -35,6 +36,7 @@ _PATHS = {
     "RayJob": "/apis/ray.io/v1/namespaces/{}/rayjobs",
     "FineTuneJob": "/apis/loam.dev/v1alpha1/namespaces/{}/finetunejobs",
 }
+_REFUSALS = (400, 403, 422)  # admission, quota, rights; fields that are not known
 _MOST_TRIES = 20  # of a write against those of others
 _ACCESS_KINDS = ("RoleBinding", "Role", "ServiceAccount", "ConfigMap")
 
@@ -116,6 +118,8 @@ class ApiCluster:
         try:
             return await self._api.create(_PATHS[kind].format(job.namespace), wanted)
         except ApiError as error:
+            if error.status in _REFUSALS or "webhook" in str(error):
+                raise RefusedError(f"{kind} {name}", str(error)) from error
             if error.reason != "AlreadyExists":
                 raise
         held = await self._api.find(_locate(kind, job.namespace, name))
@@ -133,6 +137,9 @@ class ApiCluster:
             if held is not None and find_owner(held) != job.uid:
                 found.append(full)
         return tuple(found)
+
+    async def find_hints(self, observed: Observed, ray_job: RayJobView) -> tuple[Hint, ...]:
+        return await read_hints(self._api, observed, ray_job)
 
     async def delete_ray_job(self, job: JobView, name: str, uid: str) -> None:
         body = {"preconditions": {"uid": uid}, "propagationPolicy": "Foreground"}

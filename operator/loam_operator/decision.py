@@ -44,6 +44,7 @@ class Decision:
 
     Attributes:
         requeue_seconds: look again after this time at the latest; None for no need.
+        wants_hints: nothing that is watched says why the attempt waits.
         is_weighty: it ends an attempt, follows one or deletes: to be made from fresh reads only,
             because a watch may be behind.
     """
@@ -52,3 +53,4 @@ class Decision:
     actions: tuple[Action, ...] = ()
     requeue_seconds: float | None = None
     is_weighty: bool = False
+    wants_hints: bool = False

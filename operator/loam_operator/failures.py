@@ -70,6 +70,13 @@ FAILURES = (
         change="half as much memory again",
     ),
     Failure(
+        "RayJobInvalid",
+        "KubeRay's ValidationFailed",
+        "never",
+        "See that KubeRay is 1.6 or later and that the job's name is free of its objects; then set "
+        "the annotation loam.dev/retry.",
+    ),
+    Failure(
         "BadManifest",
         "exit 2",
         "never",
@@ -180,9 +187,41 @@ HEALING = (
     ),
     Healing(
         "Secret or key missing",
-        "a container waits with CreateContainerConfigError",
+        "a container waits with CreateContainerConfigError that names a Secret",
         "said at once; goes on when the Secret is there; waits until the deadline",
         name="SecretMissing",
+    ),
+    Healing(
+        "volume cannot be mounted",
+        "events FailedMount, FailedAttachVolume of a pod",
+        "said after 10 s; goes on when the volume is there; waits until the deadline",
+        name="VolumeMissing",
+    ),
+    Healing(
+        "container or its sandbox cannot be made",
+        "a container waits with any other reason; event FailedCreatePodSandBox",
+        "said with the kubelet's words; waits until the deadline",
+        name="PodStuck",
+    ),
+    Healing(
+        "quota of the namespace is used up",
+        "the RayCluster's condition ReplicaFailure, events FailedCreate, or a refusal to the "
+        "operator that names a quota",
+        "said after 10 s with the quota's name; goes on when there is room; waits until the "
+        "deadline",
+        name="QuotaExceeded",
+    ),
+    Healing(
+        "pod security, a webhook or a right refuses an object",
+        "as for a quota, with other words",
+        "said after 10 s with the API server's words; tried again; waits until the deadline",
+        name="Refused",
+    ),
+    Healing(
+        "a queue has no room yet",
+        "the RayJob is suspended; Kueue's Workload has the condition QuotaReserved False",
+        "said with Kueue's words; waits until the deadline",
+        name="Queued",
     ),
     Healing(
         "no node has room",

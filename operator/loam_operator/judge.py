@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 from loam_api.exits import ExitCode
 from loam_api.progress_document import ProgressDocument, ResultDocument, parse_progress
 from loam_api.status import Attempt
 from loam_operator.failures import FAILURES_BY_EXIT, FAILURES_BY_NAME, Failure
-from loam_operator.observed import Observed, PodView, RayJobView
+from loam_operator.observed import Hint, Observed, PodView, RayJobView
+from loam_operator.waits import describe_queue, find_wait
 
-WAIT_IS_TROUBLE_AFTER = timedelta(seconds=10)
-
-_IMAGE_TROUBLE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
-_SECRET_TROUBLE = ("CreateContainerConfigError",)
 _EXIT_IN_MESSAGE = re.compile(r"exit code (\d{1,3})\b")
 _PREPARING = ("split", "synthesize", "plan", "baselines")
 
@@ -62,7 +59,7 @@ def judge_attempt(observed: Observed, attempt: Attempt, now: datetime) -> Verdic
     if ray_job.is_deleting:
         return _fail("HeadLost", "The attempt's RayJob is being deleted.")
     if ray_job.is_held:
-        return Verdict("active", "Queued")
+        return Verdict("active", "Queued", detail=describe_queue(observed.hints))
     pods = [pod for pod in observed.pods if pod.attempt == attempt.number]
     killed = [pod for pod in pods if pod.is_oom_killed and pod.role != "submitter"]
     if killed:
@@ -72,7 +69,7 @@ def judge_attempt(observed: Observed, attempt: Attempt, now: datetime) -> Verdic
     head, loss = _find_head(pods, attempt)
     if loss:
         return _fail("HeadLost", loss)
-    state, detail = _find_state(ray_job, pods, progress, now)
+    state, detail = _find_state(ray_job, pods, progress, observed.hints, now)
     return Verdict("active", state, detail=detail, head_uid=head, progress=progress)
 
 
@@ -87,6 +84,8 @@ def _says_success(progress: ProgressDocument | None) -> bool:
 def _judge_end(ray_job: RayJobView, progress: ProgressDocument | None) -> Verdict:
     """A RayJob that KubeRay has finished with, other than by success."""
     result = progress.result if progress else None
+    if ray_job.deployment_status == "ValidationFailed":
+        return _fail("RayJobInvalid", ray_job.message)
     if ray_job.job_status == "SUCCEEDED" and ray_job.deployment_status == "Complete":
         return _fail("NoResult", "The RayJob succeeded, but left no valid result.")
     if result is None or result.exit_code == ExitCode.DONE:
@@ -112,7 +111,11 @@ def _find_head(pods: list[PodView], attempt: Attempt) -> tuple[str, str]:
 
 
 def _find_state(
-    ray_job: RayJobView, pods: list[PodView], progress: ProgressDocument | None, now: datetime
+    ray_job: RayJobView,
+    pods: list[PodView],
+    progress: ProgressDocument | None,
+    hints: tuple[Hint, ...],
+    now: datetime,
 ) -> tuple[str, str]:
     """The state of an attempt that runs, and what it waits for."""
     if progress and progress.stage:
@@ -121,20 +124,4 @@ def _find_state(
         return ("Training" if progress.stage == "train" else "Finishing"), ""
     if ray_job.job_status == "RUNNING":
         return "Preparing", ""
-    return find_wait(pods, now) or ("Starting", "")
-
-
-def find_wait(pods: list[PodView], now: datetime) -> tuple[str, str] | None:
-    """The first trouble among pods that cannot start, with the words for it."""
-    for state, reasons in (
-        ("ImageUnavailable", _IMAGE_TROUBLE),
-        ("SecretMissing", _SECRET_TROUBLE),
-    ):
-        for pod in pods:
-            if pod.waiting in reasons:
-                return state, f"pod {pod.name} waits with {pod.waiting}."
-    for pod in pods:
-        since = pod.waiting_since
-        if pod.unschedulable and since is not None and now - since >= WAIT_IS_TROUBLE_AFTER:
-            return "Unschedulable", f"pod {pod.name}: {pod.unschedulable}"
-    return None
+    return find_wait(ray_job, pods, hints, now) or ("Starting", "")

@@ -37,6 +37,20 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True)
+class Hint:
+    """What another object says of an attempt that does not get on: a warning, a queue's word.
+
+    Attributes:
+        about: kind and name, such as "Pod a-head".
+        reason: one word, as that object has it.
+    """
+
+    about: str
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RayJobView:
     """A RayJob that carries a job's label.
 
@@ -45,6 +59,8 @@ class RayJobView:
         job_status: Ray's word: "", PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED.
         deployment_status: KubeRay's word, such as Initializing, Running, Suspended, Complete.
         reason, message: KubeRay's, of a failure.
+        refusal: the API server's words for refusing a pod to KubeRay; "" while it gets them.
+        refused_since: when that began.
     """
 
     name: str
@@ -59,6 +75,8 @@ class RayJobView:
     deployment_status: str = ""
     reason: str = ""
     message: str = ""
+    refusal: str = ""
+    refused_since: datetime | None = None
 
     @property
     def is_over(self) -> bool:
@@ -78,6 +96,7 @@ class PodView:
     Attributes:
         deletion_due: when its grace period ends; None while nobody deletes it.
         waiting: reason of a container that cannot start, such as ImagePullBackOff; else "".
+        waiting_words: the kubelet's words for it.
         unschedulable: the scheduler's words; "" once it has a node.
         waiting_since: when the pod was created.
         is_oom_killed: whether a container was killed for memory.
@@ -92,6 +111,7 @@ class PodView:
     resource_version: str = ""
     deletion_due: datetime | None = None
     waiting: str = ""
+    waiting_words: str = ""
     unschedulable: str = ""
     waiting_since: datetime | None = None
     is_oom_killed: bool = False
@@ -111,6 +131,7 @@ class Observed:
         ray_jobs, pods: all that carry the job's label, of every attempt.
         progress: raw documents that the attempts' head pods wrote, by attempt.
         conflicts: objects in the way, such as "ConfigMap a-manifest", that are not the job's.
+        hints: why the live attempt does not get on; looked for only where nothing else tells.
         steps: the RayJobs of this job's way, in order.
     """
 
@@ -119,6 +140,7 @@ class Observed:
     pods: tuple[PodView, ...] = ()
     progress: Mapping[int, str] = field(default_factory=dict)
     conflicts: tuple[str, ...] = ()
+    hints: tuple[Hint, ...] = ()
     steps: tuple[str, ...] = DEFAULT_STEPS
 
     def find_ray_job(self, step: str, attempt: int) -> RayJobView | None:

@@ -36,11 +36,16 @@ from loam_operator.status import (
     read_state,
     read_status,
 )
+from loam_operator.waits import REFUSED, WAIT_IS_TROUBLE_AFTER, name_refusal
 
 # A RayJob that nobody speaks of any more is looked at again after this time.
 RECHECK_SECONDS = 300.0
 CONFLICT_RECHECK_SECONDS = 10.0
 PODS_RECHECK_SECONDS = 5.0
+STARTING_RECHECK_SECONDS = 10.0
+
+# What is in the RayJob's own way is over when the RayJob is there.
+_LEFT_BY_A_RAY_JOB = ("NameConflict", "QuotaExceeded", "Refused")
 
 
 def reconcile(observed: Observed, now: datetime) -> Decision:
@@ -112,10 +117,15 @@ def _launch(
     if observed.conflicts:
         status = enter_state(status, "NameConflict", now, ", ".join(observed.conflicts))
         return Decision(status, requeue_seconds=CONFLICT_RECHECK_SECONDS)
+    refusal = next((hint for hint in observed.hints if hint.reason == REFUSED), None)
+    if refusal is not None:
+        detail = f"{refusal.about}: {refusal.message}"
+        status = enter_state(status, name_refusal(refusal.message), now, detail)
+        return Decision(status, requeue_seconds=CONFLICT_RECHECK_SECONDS)
     if _has_running(observed, now):
         return Decision(status, requeue_seconds=PODS_RECHECK_SECONDS, is_weighty=True)
     state = read_state(status)
-    if state is None or state.name != "NameConflict":  # which is left once the RayJob is there
+    if state is None or state.name not in _LEFT_BY_A_RAY_JOB:
         status = enter_state(status, "Starting", now)
     return Decision(status, (build_launch(status, live),), RECHECK_SECONDS, is_weighty=True)
 
@@ -134,12 +144,14 @@ def _show_active(
         status = enter_state(status, verdict.state, now, verdict.detail)
     if verdict.state != "Starting":  # seen running: from now on it can only be lost
         status = note_pods(status, ray_job.uid if ray_job else "", verdict)
+    is_waiting = verdict.state in ("Starting", "Queued")
+    started = parse_time(live.started_at) or now
     seconds = _seconds_until_deadline(spec, status, now)
+    recheck = STARTING_RECHECK_SECONDS if is_waiting else RECHECK_SECONDS
     return Decision(
         status,
-        requeue_seconds=min(
-            RECHECK_SECONDS, seconds, 10.0 if verdict.state == "Starting" else RECHECK_SECONDS
-        ),
+        requeue_seconds=min(seconds, recheck),
+        wants_hints=is_waiting and not verdict.detail and now - started >= WAIT_IS_TROUBLE_AFTER,
     )
 
 
@@ -149,7 +161,7 @@ def _may_show(before: State, name: str) -> bool:
     if before.name in order and name in order:
         return order.index(name) > order.index(before.name)
     # Starting pods may run into trouble and out of it again without another word.
-    is_back = name == "Starting" and before.name not in ("Queued", "NameConflict")
+    is_back = name == "Starting" and before.name not in ("Queued", *_LEFT_BY_A_RAY_JOB)
     return not is_back
 
 

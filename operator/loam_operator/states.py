@@ -50,7 +50,15 @@ class State:
         }
 
 
-WAITING = ("ImageUnavailable", "SecretMissing", "Unschedulable")
+WAITING = (
+    "ImageUnavailable",
+    "SecretMissing",
+    "VolumeMissing",
+    "PodStuck",
+    "QuotaExceeded",
+    "Refused",
+    "Unschedulable",
+)
 _ACTIVE = ("Starting", *WAITING, "Queued", "Preparing", "Training", "Finishing")
 _FAILED = tuple(failure.name for failure in FAILURES)
 _ENDS = ("Succeeded", "Retrying", "Suspending", "Suspended", "NameConflict", *_FAILED)
@@ -65,8 +73,12 @@ STATES = (
     State("Starting", "Starting", "The pods of attempt {attempt} are starting.", _FROM_ACTIVE),
     _wait("ImageUnavailable", "The image cannot be pulled: {detail}"),
     _wait("SecretMissing", "A Secret or one of its keys is missing: {detail}"),
+    _wait("VolumeMissing", "A volume cannot be mounted: {detail}"),
+    _wait("PodStuck", "A pod cannot start: {detail}"),
+    _wait("QuotaExceeded", "The quota of the namespace leaves no room: {detail}"),
+    _wait("Refused", "The API server refuses what the attempt needs: {detail}"),
     _wait("Unschedulable", "No node has room: {detail}"),
-    State("Queued", "Queued", "Attempt {attempt} waits for its queue.", _FROM_ACTIVE),
+    State("Queued", "Queued", "Attempt {attempt} waits for its queue. {detail}", _FROM_ACTIVE),
     State("Preparing", "Preparing", "Attempt {attempt} prepares the data.", _FROM_ACTIVE, 1),
     State("Training", "Training", "Attempt {attempt} trains.", _FROM_ACTIVE, 2),
     State("Finishing", "Finishing", "Attempt {attempt} measures and publishes.", _FROM_ACTIVE, 3),

@@ -63,13 +63,16 @@ def enter_state(
     """The status in the named state; the same object if it stands there already.
 
     A message is written when its state is entered and then left alone: the words that Kubernetes
-    has for one and the same trouble keep changing, and each change would be a write.
+    has for one and the same trouble keep changing, and each change would be a write. Only what was
+    entered without a detail is given one, once.
     """
     state = STATES_BY_NAME[name]
     attempt = status.attempts[-1] if status.attempts else None
-    if read_state(status) == state and status.attempt == (attempt.number if attempt else None):
-        return status
     message = _fill_message(state, attempt, detail)
+    if read_state(status) == state and status.attempt == (attempt.number if attempt else None):
+        told = next((one.message for one in status.conditions if one.type == "Ready"), "")
+        if message == told or told != _fill_message(state, attempt, ""):
+            return status
     conditions = _build_conditions(status, state, now, message)
     return change(
         status,

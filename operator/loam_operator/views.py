@@ -57,6 +57,7 @@ def view_ray_job(raw: Raw) -> RayJobView:
     """A RayJob."""
     metadata = raw["metadata"]
     status = raw.get("status") or {}
+    refused = _find_refusal(status)
     return RayJobView(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -70,7 +71,17 @@ def view_ray_job(raw: Raw) -> RayJobView:
         deployment_status=status.get("jobDeploymentStatus", ""),
         reason=status.get("reason", ""),
         message=str(status.get("message", ""))[:2048],
+        refusal=str(refused.get("message", ""))[:1024],
+        refused_since=parse_time(refused.get("lastTransitionTime")),
     )
+
+
+def _find_refusal(status: Raw) -> Raw:
+    """The RayCluster's condition, which KubeRay copies to the RayJob until the job is submitted."""
+    for condition in (status.get("rayClusterStatus") or {}).get("conditions") or []:
+        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
+            return dict(condition)
+    return {}
 
 
 def find_owner(raw: Raw) -> str:
@@ -92,6 +103,7 @@ def view_pod(raw: Raw) -> PodView:
         *(status.get("initContainerStatuses") or []),
         *(status.get("containerStatuses") or []),
     ]
+    waiting, words = _find_waiting(containers)
     return PodView(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -100,7 +112,8 @@ def view_pod(raw: Raw) -> PodView:
         phase=status.get("phase", "Pending"),
         resource_version=metadata["resourceVersion"],
         deletion_due=parse_time(metadata.get("deletionTimestamp")),
-        waiting=_find_waiting(containers),
+        waiting=waiting,
+        waiting_words=words,
         unschedulable=_find_unschedulable(status),
         waiting_since=parse_time(metadata.get("creationTimestamp")),
         is_oom_killed=any(_was_oom_killed(container) for container in containers),
@@ -119,12 +132,12 @@ def _count_gpus(spec: Raw) -> int:
     return sum(int(count) for count in counts if str(count).isdecimal())
 
 
-def _find_waiting(containers: list[Raw]) -> str:
+def _find_waiting(containers: list[Raw]) -> tuple[str, str]:
     for container in containers:
         waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") not in (None, "", "ContainerCreating", "PodInitializing"):
-            return str(waiting["reason"])
-    return ""
+            return str(waiting["reason"]), str(waiting.get("message", ""))[:512]
+    return "", ""
 
 
 def _find_unschedulable(status: Raw) -> str:

@@ -10,10 +10,12 @@ from typing import Any, Protocol
 
 from loam_operator.cache import Cache, Key
 from loam_operator.decision import Action, Decision, DeleteAccess, DeleteRayJob, Launch
-from loam_operator.observed import JobView, Observed, RayJobView
-from loam_operator.reconcile import RECHECK_SECONDS, reconcile
+from loam_operator.history import find_live
+from loam_operator.observed import Hint, JobView, Observed, RayJobView
+from loam_operator.reconcile import RECHECK_SECONDS, STARTING_RECHECK_SECONDS, reconcile
 from loam_operator.status import build_patch, read_state, read_status
 from loam_operator.throttle import ProgressThrottle
+from loam_operator.waits import REFUSED
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,20 @@ class TakenError(Exception):
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} is another owner's")
         self.name = name
+
+
+class RefusedError(Exception):
+    """The API server will not have an object, for now.
+
+    Attributes:
+        name: kind and name of the object.
+        words: the API server's.
+    """
+
+    def __init__(self, name: str, words: str) -> None:
+        super().__init__(f"{name}: {words}")
+        self.name = name
+        self.words = words
 
 
 class GoneError(Exception):
@@ -59,11 +75,15 @@ class Cluster(Protocol):
 
         Raises:
             TakenError: an object of another owner is in the way; then there is no RayJob.
+            RefusedError: the API server refuses one; then there is no RayJob.
             ConflictError: an object of that name is still being deleted.
         """
 
     async def find_conflicts(self, job: JobView, names: tuple[str, ...]) -> tuple[str, ...]:
         """Those of the named objects that are still there and another owner's."""
+
+    async def find_hints(self, observed: Observed, ray_job: RayJobView) -> tuple[Hint, ...]:
+        """What Kubernetes says of an attempt that does not get on, the newest first."""
 
     async def delete_ray_job(self, job: JobView, name: str, uid: str) -> None:
         """Delete this very RayJob and its pods before it; it is no error if it is gone."""
@@ -103,6 +123,8 @@ class Worker:
         self._clock = clock
         self._on_written = on_written
         self._on_launched = on_launched
+        self._looked_at: dict[Key, float] = {}
+        self._refusals: dict[Key, Hint] = {}
 
     async def work_on(self, key: Key) -> float | None:
         """Bring one job a step further.
@@ -117,19 +139,31 @@ class Worker:
             return None
         try:
             observed = await self._recheck_conflicts(key, observed)
+            refusal = self._refusals.pop(key, None)  # told once; then it is tried again
+            if refusal is not None:
+                observed = replace(observed, hints=(refusal,))
             decision = reconcile(observed, self._now())
             if decision.is_weighty or self._is_stale(key, decision):
                 fresh = await self._read_fresh(key)
                 if fresh is None:
                     return None
-                observed, decision = fresh, reconcile(fresh, self._now())
+                observed = replace(fresh, hints=observed.hints)
+                decision = reconcile(observed, self._now())
+            if decision.wants_hints and self._may_look(key):
+                observed = await self._look_for_hints(observed)
+                decision = reconcile(observed, self._now())
             return await self._carry_out(key, observed, decision)
         except ConflictError:
             return await self._catch_up(key)
         except GoneError:
-            self._cache.forget(key)
-            self._throttle.forget(key)
+            self._forget(key)
             return None
+
+    def _forget(self, key: Key) -> None:
+        self._cache.forget(key)
+        self._throttle.forget(key)
+        self._looked_at.pop(key, None)
+        self._refusals.pop(key, None)
 
     def _is_stale(self, key: Key, decision: Decision) -> bool:
         """Watches can lose events; a job that is not at its end is read again now and then."""
@@ -142,7 +176,7 @@ class Worker:
         before = self._cache.observe(key)
         fresh = await self._cluster.read_observed(key)
         if fresh is None:
-            self._cache.forget(key)
+            self._forget(key)
             return None
         if before is not None:
             fresh = replace(fresh, conflicts=before.conflicts)
@@ -152,6 +186,21 @@ class Worker:
     async def _catch_up(self, key: Key) -> float | None:
         """Somebody else wrote first: see what is there now, and decide again."""
         return 1.0 if await self._read_fresh(key) is not None else None
+
+    def _may_look(self, key: Key) -> bool:
+        """Events of a starting job come by the second; the answer does not change as fast."""
+        now = self._clock()
+        if now - self._looked_at.get(key, -STARTING_RECHECK_SECONDS) < STARTING_RECHECK_SECONDS:
+            return False
+        self._looked_at[key] = now
+        return True
+
+    async def _look_for_hints(self, observed: Observed) -> Observed:
+        live = find_live(read_status(observed.job.status))
+        ray_job = observed.find_ray_job(live.step, live.number) if live else None
+        if ray_job is None:
+            return observed
+        return replace(observed, hints=await self._cluster.find_hints(observed, ray_job))
 
     async def _recheck_conflicts(self, key: Key, observed: Observed) -> Observed:
         if not observed.conflicts:
@@ -194,6 +243,9 @@ class Worker:
                     ray_job = await self._cluster.create_attempt(job, action)
                 except TakenError as error:
                     self._cache.set_conflicts(key, (error.name,))
+                    return False
+                except RefusedError as error:
+                    self._refusals[key] = Hint(error.name, REFUSED, error.words)
                     return False
                 self._cache.put_ray_job(key, ray_job)
                 self._on_launched(job, action.attempt)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from tests.tools.control_plane import ControlPlane, run_control_plane
+from tests.tools.operator_process import OperatorProcess, Stage, run_operator
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +21,25 @@ def control_plane() -> Iterator[ControlPlane]:
 def namespace(control_plane: ControlPlane) -> str:
     """A namespace of the test's own."""
     return control_plane.create_namespace()
+
+
+@pytest.fixture
+def stage(control_plane: ControlPlane, namespace: str) -> Stage:
+    return Stage(control_plane.client, namespace)
+
+
+@pytest.fixture
+def operator(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> Iterator[OperatorProcess]:
+    """An operator for the test's namespace only, so that tests do not meet."""
+    with run_operator(
+        control_plane.kubeconfig,
+        tmp_path / "operator.log",
+        LOAM_NAMESPACES=namespace,
+        POD_NAMESPACE=namespace,
+    ) as running:
+        yield running
 
 
 @pytest.hookimpl(wrapper=True)

@@ -6,7 +6,6 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +26,6 @@ from loam_api.progress_document import PROGRESS_KEY, ResultDocument
 from loam_operator.lease import LEASE_SECONDS
 from loam_runtime.observability.config_map import ConfigMapProgress, ConfigMapWriter
 from loam_runtime.observability.progress import PlainProgress
-
-
-@pytest.fixture
-def stage(control_plane: ControlPlane, namespace: str) -> Stage:
-    return Stage(control_plane.client, namespace)
-
-
-@pytest.fixture
-def operator(
-    control_plane: ControlPlane, namespace: str, tmp_path: Path
-) -> Iterator[OperatorProcess]:
-    """An operator for the test's namespace only, so that tests do not meet."""
-    with run_operator(
-        control_plane.kubeconfig,
-        tmp_path / "operator.log",
-        LOAM_NAMESPACES=namespace,
-        POD_NAMESPACE=namespace,
-    ) as running:
-        yield running
 
 
 def list_reasons(job: dict[str, Any]) -> list[str]:

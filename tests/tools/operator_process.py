@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,15 @@ class Stage:
         assert found is not None
         return found
 
+    def await_first_ray_job(self, job: str) -> str:
+        """Name of the RayJob of a job's first attempt, whatever step that is."""
+
+        def look() -> str:
+            names = [one["metadata"]["name"] for one in self.list_ray_jobs()]
+            return next((n for n in names if n.startswith(f"{job}-") and n.endswith("-a1")), "")
+
+        return wait_until(look, f"a RayJob of {job}")
+
     def await_reason(self, name: str, *reasons: str) -> dict[str, Any]:
         """The job, once its condition Ready has one of these reasons."""
 
@@ -187,9 +197,14 @@ class Stage:
         )
 
     def create_pod(
-        self, ray_job_name: str, ray_job: dict[str, Any], role: str, node: str = ""
+        self,
+        ray_job_name: str,
+        ray_job: dict[str, Any],
+        role: str,
+        node: str = "",
+        phase: str = "Running",
     ) -> str:
-        """A pod as KubeRay makes it, running, on a node where one is named; returns its UID."""
+        """A pod as KubeRay makes it, on a node where one is named; returns its UID."""
         template = ray_job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]
         if role == "worker":
             template = ray_job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]
@@ -207,11 +222,23 @@ class Stage:
             self.namespace,
             {"metadata": metadata, "spec": {**template["spec"], "nodeName": node or None}},
         )
-        self.core.patch_namespaced_pod_status(
-            name, self.namespace, {"status": {"phase": "Running"}}
-        )
+        self.core.patch_namespaced_pod_status(name, self.namespace, {"status": {"phase": phase}})
         uid: str = pod.metadata.uid
         return uid
+
+    def warn(self, kind: str, name: str, uid: str, reason: str, message: str) -> None:
+        """An event about an object, as kubelets and controllers write it."""
+        moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        about = {"kind": kind, "name": name, "namespace": self.namespace, "uid": uid}
+        body = {
+            "metadata": {"generateName": f"{name}."},
+            "involvedObject": about,
+            "type": "Warning",
+            "reason": reason,
+            "message": message,
+            "lastTimestamp": moment,
+        }
+        self.core.create_namespaced_event(self.namespace, body)
 
     def delete_pod(self, name: str) -> None:
         """At once, as when its node is gone."""

@@ -39,6 +39,12 @@ that it holds itself: to patch ConfigMaps, which each head pod gets for its own.
   resources: [pods]
   verbs: [list, watch]
 - apiGroups: [""]
+  resources: [events]   # why a pod does not start
+  verbs: [list]
+- apiGroups: [kueue.x-k8s.io]
+  resources: [workloads]   # why a queue holds a job back
+  verbs: [list]
+- apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, watch, create, patch, deletecollection]
 - apiGroups: [""]

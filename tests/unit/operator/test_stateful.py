@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.unit.operator.world import Operator, World
 
+from loam_operator.observed import Hint
 from loam_operator.status import read_state, read_status
 
 # No shrinking: it takes minutes, longer than a test may. Add Phase.shrink to study a failure.
@@ -67,6 +68,15 @@ class Job(RuleBasedStateMachine):
         self.world.crash_in, self.world.crash_after = calls, is_after
         self.operators[0].work()
         self.world.crash_in = None
+
+    @rule(reason=st.sampled_from(["", "FailedMount", "FailedCreate", "Nonsense"]))
+    def hint(self, reason: str) -> None:
+        self.world.hints = (Hint("Pod p", reason, "as it is"),) if reason else ()
+
+    @rule(words=st.sampled_from(["", "", "exceeded quota: small", "denied by a webhook"]))
+    def refuse(self, words: str) -> None:
+        self.disturbances += 1
+        self.world.refusal = words
 
     @rule(which=st.sampled_from([0, 1]))
     def restart_operator(self, which: int) -> None:
@@ -190,7 +200,7 @@ class Job(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         world, operator = self.world, self.operators[0]
-        world.foreign, world.crash_in = set(), None
+        world.foreign, world.refusal, world.crash_in = set(), "", None
         world.change_spec(suspend=False)
         for _ in range(400):
             before = world.counts.total

@@ -15,11 +15,11 @@ from loam_api.progress_document import ProgressDocument, ResultDocument, parse_p
 from loam_operator.cache import Cache, Key
 from loam_operator.decision import Launch
 from loam_operator.names import name_attempt
-from loam_operator.observed import JobView, Observed, PodView, RayJobView
+from loam_operator.observed import Hint, JobView, Observed, PodView, RayJobView
 from loam_operator.states import INITIAL_STATES
 from loam_operator.status import MAX_STATUS_BYTES, measure_status, read_state, read_status
 from loam_operator.throttle import ProgressThrottle
-from loam_operator.worker import ConflictError, GoneError, TakenError, Worker
+from loam_operator.worker import ConflictError, GoneError, RefusedError, TakenError, Worker
 
 KEY = Key("team", "job")
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -65,6 +65,9 @@ class World:
         self.progress: dict[int, str] = {}
         self.children = {"ServiceAccount", "ConfigMap"}
         self.foreign: set[str] = set()
+        self.hints: tuple[Hint, ...] = ()
+        self.num_looks = 0
+        self.refusal = ""
         self.claims: dict[tuple[int, str], str] = {}
         self.successes: set[int] = set()
         self.transitions: list[str] = []
@@ -109,6 +112,8 @@ class World:
         name = name_attempt(job.name, launch.step, launch.attempt)
         for child in sorted(self.foreign):
             raise TakenError(child)
+        if self.refusal:
+            raise RefusedError(f"RayJob {name}", self.refusal)
         self.counts.created += len(self.children)
         self.children = set()
         held = self.ray_jobs.get(name)
@@ -127,6 +132,11 @@ class World:
 
     async def find_conflicts(self, job: JobView, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name for name in names if name in self.foreign)
+
+    async def find_hints(self, observed: Observed, ray_job: RayJobView) -> tuple[Hint, ...]:
+        self._maybe_crash()
+        self.num_looks += 1
+        return self.hints
 
     async def delete_ray_job(self, job: JobView, name: str, uid: str) -> None:
         self._maybe_crash(before=True)
