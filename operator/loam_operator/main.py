@@ -16,9 +16,11 @@ from loam_operator.accounts import count_jobs, count_launch, count_status
 from loam_operator.api import Api, ApiError, connect
 from loam_operator.cache import Cache, Key
 from loam_operator.cluster import ApiCluster
+from loam_operator.event_writer import EventWriter
 from loam_operator.gpu_time import GpuMeter
 from loam_operator.health import Health, serve
 from loam_operator.lease import Lease
+from loam_operator.observed import JobView
 from loam_operator.settings import Settings, SettingsError, read_settings
 from loam_operator.throttle import ProgressThrottle
 from loam_operator.watching import configure, register
@@ -45,6 +47,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         cache = Cache()
         lease = Lease(api, settings.namespace, settings.pod, time.monotonic)
         health = Health(time.monotonic, lease.is_held)
+        events = EventWriter(api, settings.pod, _read_clock)
+
+        def note(before: JobView, after: JobView) -> None:
+            count_status(before, after, _read_clock())
+            events.tell(before, after)
+
         worker = Worker(
             cache,
             ApiCluster(api, settings),
@@ -52,7 +60,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             is_leader=lease.is_held,
             now=_read_clock,
             clock=time.monotonic,
-            on_written=lambda before, after: count_status(before, after, _read_clock()),
+            on_written=note,
             on_launched=lambda job, attempt: count_launch(job, attempt, _read_clock()),
         )
         queue = WorkQueue(worker.work_on, settings.num_workers)
@@ -68,6 +76,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             asyncio.create_task(queue.run()),
             asyncio.create_task(lease.run(begin)),
             asyncio.create_task(GpuMeter(time.monotonic).run(cache.list_with_pods, lease.is_held)),
+            asyncio.create_task(events.run()),
             asyncio.create_task(_watch(registry, settings, stop)),
             asyncio.create_task(stop.wait()),
         ]
@@ -77,7 +86,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 task.result()
         finally:
             stop.set()
-            for task in tasks[:3]:
+            for task in tasks[:4]:
                 task.cancel()
             await asyncio.wait(tasks, timeout=10)
             await lease.release()

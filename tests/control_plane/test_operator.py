@@ -86,6 +86,31 @@ def test_a_job_that_cannot_run_here_is_refused(operator: OperatorProcess, stage:
     assert not stage.list_ray_jobs()
 
 
+def test_events_tell_the_story_once(operator: OperatorProcess, stage: Stage):
+    """`kubectl describe` is where people look; a list that fills itself hides what matters."""
+    stage.apply("story")
+    name = stage.await_first_ray_job("story")
+    stage.fail(name, 1, 1, "The store is away.")
+    stage.await_reason("story", "Retrying", "Starting")
+    second = name.removesuffix("1") + "2"
+    stage.await_ray_job(second)
+    stage.fail(second, 2, 11, "Access is refused.")
+    stage.await_reason("story", "BadCredentials")
+    told = [
+        ("Normal", "Starting"),
+        ("Warning", "Unknown"),
+        ("Normal", "Starting"),
+        ("Warning", "BadCredentials"),
+    ]
+    wait_until(lambda: stage.list_events("story") == told, "the events")
+    operator.kill()
+    operator.start()
+    passes = operator.count("loam_operator_reconciles_total")
+    stage.change_job("story", {"metadata": {"labels": {"a": "b"}}})
+    wait_until(lambda: operator.count("loam_operator_reconciles_total") > passes, "another pass")
+    assert stage.list_events("story") == told
+
+
 # --- attempts ----------------------------------------------------------------------------------
 def test_a_retry_by_hand_counts_once(operator: OperatorProcess, stage: Stage):
     """The annotation stays on the object for ever, so that each value may act only once."""

@@ -240,6 +240,14 @@ class Stage:
         }
         self.core.create_namespaced_event(self.namespace, body)
 
+    def list_events(self, job: str) -> list[tuple[str, str]]:
+        """Type and reason of what `kubectl describe` shows of a job, the oldest first."""
+        uid = self.get_job(job)["metadata"]["uid"]
+        selector = f"involvedObject.uid={uid}"
+        found = self.core.list_namespaced_event(self.namespace, field_selector=selector).items
+        found.sort(key=lambda one: int(one.metadata.resource_version))
+        return [(one.type, one.reason) for one in found for _ in range(one.count)]
+
     def delete_pod(self, name: str) -> None:
         """At once, as when its node is gone."""
         self.core.delete_namespaced_pod(name, self.namespace, grace_period_seconds=0)

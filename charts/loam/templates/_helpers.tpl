@@ -39,8 +39,8 @@ that it holds itself: to patch ConfigMaps, which each head pod gets for its own.
   resources: [pods]
   verbs: [list, watch]
 - apiGroups: [""]
-  resources: [events]   # why a pod does not start
-  verbs: [list]
+  resources: [events]   # why a pod does not start; what has become of a job
+  verbs: [get, list, create, patch]
 - apiGroups: [kueue.x-k8s.io]
   resources: [workloads]   # why a queue holds a job back
   verbs: [list]
