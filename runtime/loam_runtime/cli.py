@@ -1,4 +1,4 @@
-"""`loam`: run, validate, plan, report, predict, schema. What is heavy is imported when needed."""
+"""`loam`: here run, validate, plan, report, predict, schema; what is heavy is imported late."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from loam_api.exits import ExitCode
+from loam_runtime import cluster_commands
 from loam_runtime.errors import LoamError
 
 if TYPE_CHECKING:
@@ -139,6 +140,10 @@ def schema() -> None:
     from loam_api.crd import build_manifest_schema
 
     print(json.dumps(build_manifest_schema(), indent=2))
+
+
+for _command in (cluster_commands.wait, cluster_commands.logs, cluster_commands.retry):
+    app.command()(_command)
 
 
 def _print_problems(path: str, problems: Sequence[Problem]) -> None:

@@ -1,0 +1,92 @@
+"""`loam wait` and `loam retry` as processes, against the real API server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from tests.tools.control_plane import ControlPlane
+from tests.tools.operator_process import OperatorProcess, Stage
+from tests.tools.waiting import wait_until
+
+LOAM = [sys.executable, "-c", "from loam_runtime.cli import main; main()"]
+
+
+def start_loam(control_plane: ControlPlane, stage: Stage, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*LOAM, *arguments, "-n", stage.namespace],
+        env={"KUBECONFIG": str(control_plane.kubeconfig), "PATH": "/usr/bin:/bin"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run_loam(control_plane: ControlPlane, stage: Stage, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output, standard error."""
+    process = start_loam(control_plane, stage, *arguments)
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def test_wait_and_retry_follow_a_job(
+    control_plane: ControlPlane, operator: OperatorProcess, stage: Stage
+):
+    """A pipeline that goes on after a failed job deploys nothing; one that cannot try again is
+    run by hand. The whole way: fails, is tried again, succeeds."""
+    stage.apply("way")
+    first = stage.await_first_ray_job("way")
+    waiting = start_loam(control_plane, stage, "wait", "way")
+    assert waiting.stderr is not None
+    assert "Starting" in waiting.stderr.readline()  # it has seen the job before it fails
+    stage.fail(first, 1, 11, "Access to s3://bucket is refused.")
+    _, told = waiting.communicate(timeout=120)
+    assert waiting.returncode == 3
+    assert "Access to s3://bucket is refused." in told
+    assert "loam.dev/retry" in told
+    code, out, _ = run_loam(control_plane, stage, "retry", "way", "--json")
+    assert code == 0
+    token = json.loads(out)["token"]
+    second = first.removesuffix("1") + "2"
+    stage.await_ray_job(second)
+    assert stage.get_job("way")["status"]["retryTokens"] == [token]
+    code, _, told = run_loam(control_plane, stage, "retry", "way")
+    assert code == 10, "a running job is not tried again"
+    assert "only a failed job" in told
+    code, _, told = run_loam(control_plane, stage, "wait", "way", "--timeout", "0.1")
+    assert code == 3
+    assert "not over after 0.1 s" in told
+    finish_steps(stage, "way", 2)
+    code, out, _ = run_loam(control_plane, stage, "wait", "way", "--json")
+    assert code == 0
+    assert json.loads(out)["phase"] == "Succeeded"
+
+
+def finish_steps(stage: Stage, job: str, attempt: int) -> None:
+    """Let every attempt from this one on succeed, whatever steps the job has."""
+
+    def advance() -> bool:
+        nonlocal attempt
+        status: dict[str, Any] = stage.get_job(job)["status"]
+        names = [one["metadata"]["name"] for one in stage.list_ray_jobs()]
+        for name in names:
+            if name.startswith(f"{job}-") and name.endswith(f"-a{attempt}"):
+                stage.succeed(name, attempt)
+                attempt += 1
+        return status["phase"] == "Succeeded"
+
+    wait_until(advance, f"{job} to succeed")
+
+
+def test_errors_name_the_way_out(control_plane: ControlPlane, stage: Stage):
+    """A misspelt name or namespace is the commonest mistake; "404" does not say which."""
+    code, out, told = run_loam(control_plane, stage, "wait", "nobody")
+    assert (code, out) == (10, "")
+    assert f"no FineTuneJob nobody in namespace {stage.namespace}" in told
+    assert "What to do:" in told
+    stage.apply("fresh")
+    code, _, told = run_loam(control_plane, stage, "logs", "fresh")
+    assert code == 10
+    assert "no pod with a log" in told
