@@ -32,6 +32,7 @@ from loam_operator.status import (
     change,
     clean_text,
     enter_state,
+    has_detail,
     parse_time,
     read_state,
     read_status,
@@ -140,29 +141,34 @@ def _show_active(
 ) -> Decision:
     ray_job = observed.find_ray_job(live.step, live.number)
     before = read_state(status)
-    if before is None or _may_show(before, verdict.state):
+    if before is None or _may_show(before, verdict.state, is_new=not live.uid):
         status = enter_state(status, verdict.state, now, verdict.detail)
     if verdict.state != "Starting":  # seen running: from now on it can only be lost
         status = note_pods(status, ray_job.uid if ray_job else "", verdict)
-    is_waiting = verdict.state in ("Starting", "Queued")
+    is_silent = verdict.state in ("Starting", "Queued") and not has_detail(status)
     started = parse_time(live.started_at) or now
     seconds = _seconds_until_deadline(spec, status, now)
-    recheck = STARTING_RECHECK_SECONDS if is_waiting else RECHECK_SECONDS
+    recheck = STARTING_RECHECK_SECONDS if is_silent else RECHECK_SECONDS
     return Decision(
         status,
         requeue_seconds=min(seconds, recheck),
-        wants_hints=is_waiting and not verdict.detail and now - started >= WAIT_IS_TROUBLE_AFTER,
+        wants_hints=is_silent and now - started >= WAIT_IS_TROUBLE_AFTER,
     )
 
 
-def _may_show(before: State, name: str) -> bool:
-    """Inside an attempt a job only goes forward, lest late news be written back and forth."""
+def _may_show(before: State, name: str, is_new: bool) -> bool:
+    """Inside an attempt a job only goes forward, lest late news be written back and forth.
+
+    Args:
+        is_new: the RayJob has just come to be.
+    """
     order = ("Preparing", "Training", "Finishing")
     if before.name in order and name in order:
         return order.index(name) > order.index(before.name)
+    if name != "Starting" or before.name == "Queued":
+        return True
     # Starting pods may run into trouble and out of it again without another word.
-    is_back = name == "Starting" and before.name not in ("Queued", *_LEFT_BY_A_RAY_JOB)
-    return not is_back
+    return before.name in _LEFT_BY_A_RAY_JOB and is_new
 
 
 def _finish_step(

@@ -69,10 +69,11 @@ def enter_state(
     state = STATES_BY_NAME[name]
     attempt = status.attempts[-1] if status.attempts else None
     message = _fill_message(state, attempt, detail)
-    if read_state(status) == state and status.attempt == (attempt.number if attempt else None):
-        told = next((one.message for one in status.conditions if one.type == "Ready"), "")
-        if message == told or told != _fill_message(state, attempt, ""):
-            return status
+    is_same = read_state(status) == state and status.attempt == (
+        attempt.number if attempt else None
+    )
+    if is_same and (has_detail(status) or message == _fill_message(state, attempt, "")):
+        return status
     conditions = _build_conditions(status, state, now, message)
     return change(
         status,
@@ -82,6 +83,14 @@ def enter_state(
         completion_time=format_time(now) if state.is_terminal else None,
         progress=None if state.is_terminal else status.progress,
     )
+
+
+def has_detail(status: FineTuneJobStatus) -> bool:
+    """Whether the message of its state has more to say than the state itself."""
+    state = read_state(status)
+    told = next((one.message for one in status.conditions if one.type == "Ready"), "")
+    attempt = status.attempts[-1] if status.attempts else None
+    return state is not None and told != _fill_message(state, attempt, "")
 
 
 def _fill_message(state: State, attempt: Attempt | None, detail: str) -> str:

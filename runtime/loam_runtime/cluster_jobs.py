@@ -88,10 +88,10 @@ class ClusterJobs:
             raise LoamError(
                 "The Kubernetes client is not installed.", remedy="pip install 'loam[cluster]'."
             ) from exc
-        self._client = client
-        self.namespace = namespace or _find_namespace(config)
-        self._core = client.CoreV1Api()
-        self._custom = client.CustomObjectsApi()
+        connection, own = _connect(client, config)
+        self.namespace = namespace or own
+        self._core = client.CoreV1Api(connection)
+        self._custom = client.CustomObjectsApi(connection)
 
     def read(self, name: str) -> JobState:
         """A job as it is now.
@@ -163,25 +163,26 @@ class ClusterJobs:
         except HTTPError as exc:
             host = self._core.api_client.configuration.host
             raise LoamError(
-                f"The cluster at {host} does not answer: {exc}.",
+                f"The cluster at {host} does not answer: {str(exc)[:300].rstrip('.')}.",
                 remedy="See that KUBECONFIG and its current context name a cluster that runs.",
             ) from exc
 
 
-def _find_namespace(config: Any) -> str:
-    """Load the kubeconfig; return the namespace of its current context."""
+def _connect(client: Any, config: Any) -> tuple[Any, str]:
+    """A connection by the kubeconfig, or from inside a pod; and the namespace that goes with it."""
     try:
-        config.load_kube_config()
+        connection = config.new_client_from_config()
         context = config.list_kube_config_contexts()[1]
     except (config.ConfigException, OSError) as exc:
         if os.environ.get("KUBERNETES_SERVICE_HOST"):
-            config.load_incluster_config()
-            return "default"
+            configuration = client.Configuration()
+            config.load_incluster_config(client_configuration=configuration)
+            return client.ApiClient(configuration), "default"
         raise LoamError(
-            f"No cluster is configured: {str(exc).rstrip(chr(46))}.",
+            f"No cluster is configured: {str(exc).rstrip('.')}.",
             remedy="Set KUBECONFIG, or write ~/.kube/config.",
         ) from exc
-    return str(context["context"].get("namespace") or "default")
+    return connection, str(context["context"].get("namespace") or "default")
 
 
 def _explain(status: int, words: str, name: str, namespace: str) -> LoamError:

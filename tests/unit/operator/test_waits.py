@@ -96,6 +96,19 @@ def test_events_tell_what_no_status_has(reason: str, message: str, state: str):
     assert found == ((state, f"Pod p: {message}") if state else None)
 
 
+def test_what_was_asked_once_is_not_taken_back():
+    """The answer is not kept: without it the job would go "back" to starting, and so on for ever,
+    and ask the API server each time."""
+    lane = Lane()
+    lane.work()
+    lane.world.hints = (Hint("RayJob job-run-a1", "FailedToCreateRayJobSubmitter", QUOTA),)
+    for _ in range(30):
+        lane.world.seconds += 3
+        lane.work(2)
+    assert lane.world.transitions == ["Starting", "QuotaExceeded"]
+    assert lane.world.num_looks == 1
+
+
 def test_a_queues_words_are_shown_once_they_are_there():
     """ "Queued" for a day, without the flavour that is used up, helps nobody; and the words change
     with every other job in the queue, so that only the first are written."""
