@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 GROUPS = Path("/sys/fs/cgroup/memory")  # only there with version 1
@@ -37,11 +38,16 @@ class GroupKill:
     def _watch(self) -> None:
         seen: set[Path] = set()
         while not self._is_over.wait(LOOK_SECONDS):
-            hit = {group for group in GROUPS.glob("kubepods/**/pod*/*/") if _count_kills(group)}
+            hit = set(_find_hit())
             # One look later, so that containerd has heard of it before the container ends.
             for group in hit & seen:
                 _kill_all(group)
             seen = hit
+
+
+def _find_hit() -> Iterator[Path]:
+    with contextlib.suppress(OSError):  # pods come and go; the next look is soon
+        yield from (one for one in GROUPS.glob("kubepods/**/pod*/*/") if _count_kills(one))
 
 
 def _count_kills(group: Path) -> int:
