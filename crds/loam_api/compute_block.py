@@ -26,7 +26,7 @@ class Workers(ApiModel):
 
 
 class HeadResources(ApiModel):
-    """The pod that prepares, measures and exports; in a cluster only."""
+    """The pod that prepares the data and leads the others; in a cluster only."""
 
     cpu: Cpu = Field(default="1", description="CPUs that are reserved; more are used when free.")
     memory: Memory = Field(default="4Gi", description="Memory that is reserved, and the limit.")
@@ -36,13 +36,12 @@ class WorkerResources(ApiModel):
     """Each pod with one training process; in a cluster only."""
 
     cpu: Cpu = Field(default="1", description="CPUs that are reserved; more are used when free.")
-    memory: Memory = Field(default="4Gi", description="Memory that is reserved, and the limit.")
-    gpus: int = Field(
-        default=0,
-        ge=0,
-        le=1,
-        description="GPUs of each worker. With 1, the head gets one too: it measures and exports.",
+    memory: Memory | None = Field(
+        default=None,
+        description="Memory that is reserved, and the limit; by default what the plan needs, and "
+        "at least 4Gi.",
     )
+    gpus: int = Field(default=0, ge=0, le=1, description="GPUs of each worker; the head has none.")
 
 
 class Compute(ApiModel):
@@ -54,7 +53,7 @@ class Compute(ApiModel):
     )
     head: HeadResources = Field(
         default_factory=HeadResources,
-        description="The pod that prepares, measures and exports; in a cluster only.",
+        description="The pod that prepares the data and leads the others; in a cluster only.",
     )
     worker: WorkerResources = Field(
         default_factory=WorkerResources,

@@ -1,4 +1,4 @@
-"""What an attempt's head pod tells the operator: one small JSON document in one ConfigMap.
+"""What an attempt's head pod tells the operator: one small JSON document in a ConfigMap.
 
 The runtime writes it and the operator reads it as hostile input: whatever runs in the head pod
 can write there, so that a document is taken whole, within its bounds, or not at all.
@@ -13,13 +13,19 @@ from pydantic.alias_generators import to_camel
 
 from loam_api.status import Message, Metrics, Word
 
-PROGRESS_KEY = "progress.json"
 MAX_DOCUMENT_BYTES = 16 * 1024
+MAX_MEMORY_BYTES = 2**50
 
 Stage = Literal[
     "split", "synthesize", "plan", "baselines", "train", "evaluate", "report", "publish"
 ]
 Summary = Annotated[str, StringConstraints(max_length=64)]
+RunKey = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{16})?$")]
+
+
+def name_progress_key(attempt: int) -> str:
+    """Under which key of the job's progress ConfigMap an attempt's document stands."""
+    return f"a{attempt}.json"
 
 
 class _Strict(BaseModel):
@@ -37,12 +43,18 @@ class ResultDocument(_Strict):
     """How the attempt ended, by the runtime's own account.
 
     Attributes:
-        exit_code: of `loam`; 0 says that the run is published.
+        exit_code: of `loam`; 0 says that the step is done.
         message: what happened and what to do, for a person.
+        run_key: of the run that the inputs and the spec make.
+        is_published: there is nothing left to do: the run's adapter is in the output's store.
+        worker_memory_bytes: what a training worker needs by the plan; 0 where unknown.
     """
 
     exit_code: int = Field(ge=0, le=255)
     message: Message = ""
+    run_key: RunKey = ""
+    is_published: bool = False
+    worker_memory_bytes: int = Field(default=0, ge=0, le=MAX_MEMORY_BYTES)
     method: Word = ""
     method_reason: Message = ""
     metrics: Metrics | None = None

@@ -113,6 +113,12 @@ class FineTuneJobStatus(StatusModel):
     first_counted_attempt: Count | None = Field(
         default=None, description="Attempts from this one on count for backoffLimit."
     )
+    run_key: Word | None = Field(
+        default=None, description="Names the run's folder: output.uri/runs/<runKey>."
+    )
+    worker_memory: Word | None = Field(
+        default=None, description="What a worker is given where the job does not say, e.g. 6Gi."
+    )
     retry_tokens: list[Word] = Field(
         default_factory=list,
         max_length=MAX_RETRY_TOKENS,

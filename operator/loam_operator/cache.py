@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from loam_operator.observed import DEFAULT_STEPS, JobView, Observed, PodView, RayJobView
+from loam_operator.observed import JobView, Observed, PodView, RayJobView
 
 
 class Key(NamedTuple):
@@ -62,8 +62,8 @@ class Cache:
         if before is None or before.uid != pod.uid or _is_newer(pod, before):
             held[pod.name] = pod
 
-    def put_progress(self, key: Key, attempt: int, text: str) -> None:
-        self._entries.setdefault(key, _Entry()).progress[attempt] = text
+    def put_progress(self, key: Key, documents: dict[int, str]) -> None:
+        self._entries.setdefault(key, _Entry()).progress = documents
 
     def remove_job(self, key: Key, uid: str) -> None:
         """Forget a job, unless another has its name by now."""
@@ -84,10 +84,10 @@ class Cache:
             del entry.pods[name]
             self._drop_if_empty(key)
 
-    def remove_progress(self, key: Key, attempt: int) -> None:
+    def remove_progress(self, key: Key) -> None:
         entry = self._entries.get(key)
         if entry is not None:
-            entry.progress.pop(attempt, None)
+            entry.progress = {}
             self._drop_if_empty(key)
 
     def set_conflicts(self, key: Key, conflicts: tuple[str, ...]) -> None:
@@ -131,7 +131,6 @@ class Cache:
             pods=tuple(entry.pods.values()),
             progress=dict(entry.progress),
             conflicts=entry.conflicts,
-            steps=DEFAULT_STEPS,
         )
 
     def _drop_if_empty(self, key: Key) -> None:

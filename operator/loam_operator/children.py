@@ -1,11 +1,10 @@
-"""The objects that every attempt needs beside its RayJob: manifest, progress, access rights."""
+"""The objects that a job's attempts share: manifest, progress, access rights."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from loam_api.progress_document import PROGRESS_KEY
 from loam_operator.checking import build_manifest
 from loam_operator.decision import Launch
 from loam_operator.names import (
@@ -16,8 +15,8 @@ from loam_operator.names import (
     MANAGED_VALUE,
     STEP_LABEL,
     name_access,
-    name_attempt,
     name_manifest,
+    name_progress,
 )
 from loam_operator.observed import JobView
 
@@ -74,54 +73,50 @@ def build_service_account(job: JobView) -> Manifest:
     }
 
 
-def build_progress_map(job: JobView, launch: Launch) -> Manifest:
-    """Where the head pod says how far it is; empty until then."""
-    name = name_attempt(job.name, launch.step, launch.attempt)
+def build_progress_map(job: JobView) -> Manifest:
+    """Where the head pods say how far they are, each under its attempt's key."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": build_metadata(job, name, launch),
-        "data": {PROGRESS_KEY: ""},
+        "metadata": build_metadata(job, name_progress(job.name)),
     }
 
 
-def build_role(job: JobView, launch: Launch) -> Manifest:
+def build_role(job: JobView) -> Manifest:
     """The right to write that one ConfigMap, and nothing else."""
-    name = name_attempt(job.name, launch.step, launch.attempt)
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",
-        "metadata": build_metadata(job, name, launch),
+        "metadata": build_metadata(job, name_access(job.name)),
         "rules": [
             {
                 "apiGroups": [""],
                 "resources": ["configmaps"],
-                "resourceNames": [name],
+                "resourceNames": [name_progress(job.name)],
                 "verbs": ["patch"],
             }
         ],
     }
 
 
-def build_role_binding(job: JobView, launch: Launch) -> Manifest:
+def build_role_binding(job: JobView) -> Manifest:
     """Gives the Role to the job's ServiceAccount."""
-    name = name_attempt(job.name, launch.step, launch.attempt)
-    account = {"kind": "ServiceAccount", "name": name_access(job.name), "namespace": job.namespace}
+    name = name_access(job.name)
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",
-        "metadata": build_metadata(job, name, launch),
+        "metadata": build_metadata(job, name),
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
-        "subjects": [account],
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": job.namespace}],
     }
 
 
-def build_children(job: JobView, launch: Launch) -> list[Manifest]:
-    """All but the RayJob, in the order of creation."""
+def build_children(job: JobView) -> list[Manifest]:
+    """All but the RayJobs, in the order of creation."""
     return [
         build_manifest_map(job),
         build_service_account(job),
-        build_role(job, launch),
-        build_role_binding(job, launch),
-        build_progress_map(job, launch),
+        build_role(job),
+        build_role_binding(job),
+        build_progress_map(job),
     ]

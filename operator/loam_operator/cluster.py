@@ -59,7 +59,7 @@ class ApiCluster:
             view_job(raw),
             tuple(view_ray_job(one) for one in ray_jobs),
             tuple(view_pod(one) for one in pods),
-            {find_attempt(one): view_progress(one) for one in maps if is_progress(one)},
+            next((view_progress(one) for one in maps if is_progress(one)), {}),
         )
 
     async def _list(self, kind: str, key: Key) -> list[dict[str, Any]]:
@@ -108,22 +108,38 @@ class ApiCluster:
         return current
 
     async def create_attempt(self, job: JobView, launch: Launch) -> RayJobView:
-        for child in build_children(job, launch):
-            await self._ensure(job, child)
+        for child in build_children(job):
+            # The first attempt has made them, as a rule: to look costs less than to be refused.
+            if launch.attempt == 1 or not await self._find_own(job, child):
+                await self._ensure(job, child)
         ray_job = build_ray_job(job, check_spec(job), launch, self._settings)
         return view_ray_job(await self._ensure(job, ray_job))
 
     async def _ensure(self, job: JobView, wanted: dict[str, Any]) -> dict[str, Any]:
-        kind, name = wanted["kind"], wanted["metadata"]["name"]
         try:
-            return await self._api.create(_PATHS[kind].format(job.namespace), wanted)
+            return await self._api.create(_PATHS[wanted["kind"]].format(job.namespace), wanted)
         except ApiError as error:
             if error.status in _REFUSALS or "webhook" in str(error):
                 raise RefusedError(f"{kind} {name}", str(error)) from error
             if error.reason != "AlreadyExists":
                 raise
+        held = await self._find_own(job, wanted)
+        if held is None:
+            raise ConflictError
+        return held
+
+    async def _find_own(self, job: JobView, wanted: dict[str, Any]) -> dict[str, Any] | None:
+        """The object of this name, if there is one.
+
+        Raises:
+            TakenError: it is another owner's, or another attempt's.
+            ConflictError: it is being deleted.
+        """
+        kind, name = wanted["kind"], wanted["metadata"]["name"]
         held = await self._api.find(_locate(kind, job.namespace, name))
-        if held is None or "deletionTimestamp" in held["metadata"]:
+        if held is None:
+            return None
+        if "deletionTimestamp" in held["metadata"]:
             raise ConflictError
         if find_owner(held) != job.uid or find_attempt(held) != find_attempt(wanted):
             raise TakenError(f"{kind} {name}")

@@ -14,12 +14,16 @@ class Launch:
     Attributes:
         memory_factor: by which this attempt gets more memory than the job asks for.
         micro_batch_divisor: by which its micro-batch is smaller than planned.
+        run_key: of the run, once the step `prepare` has told it.
+        worker_memory: what a worker gets where the job does not say; "" before the plan.
     """
 
     step: str
     attempt: int
     memory_factor: float = 1.0
     micro_batch_divisor: int = 1
+    run_key: str = ""
+    worker_memory: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from loam_api.finetunejob import FineTuneJobSpec
+from loam_api.progress_document import ResultDocument
 from loam_api.status import Attempt, FineTuneJobStatus, Progress
 from loam_operator.decision import Launch
 from loam_operator.failures import FAILURES_BY_NAME, Failure
 from loam_operator.judge import Verdict
+from loam_operator.quantities import format_memory
 from loam_operator.status import change, clean_text, format_time, parse_time
+from loam_operator.steps import list_steps
 
 _FIRST_BACKOFF_SECONDS = 10
 _MOST_BACKOFF_SECONDS = 300
@@ -21,10 +25,19 @@ def find_live(status: FineTuneJobStatus) -> Attempt | None:
     return last if last is not None and not last.reason else None
 
 
-def list_next_steps(steps: tuple[str, ...], status: FineTuneJobStatus) -> tuple[str, ...]:
-    """The steps that no attempt has done yet, in order."""
-    done = {attempt.step for attempt in status.attempts if attempt.reason == "Succeeded"}
-    return tuple(step for step in steps if step not in done)
+def find_next_step(spec: FineTuneJobSpec, status: FineTuneJobStatus) -> str:
+    """The first step that no attempt has done yet; "" where all are done.
+
+    A retry by hand begins with the first: what made the job fail may have been its data. What is
+    done is done quickly again, since the run's finished stages are kept.
+    """
+    first = status.first_counted_attempt or 1
+    done = {
+        attempt.step
+        for attempt in status.attempts
+        if attempt.reason == "Succeeded" and attempt.number >= first
+    }
+    return next((step for step in list_steps(spec) if step not in done), "")
 
 
 def start_attempt(status: FineTuneJobStatus, step: str, now: datetime) -> FineTuneJobStatus:
@@ -75,6 +88,19 @@ def note_pods(status: FineTuneJobStatus, uid: str, verdict: Verdict) -> FineTune
     return status
 
 
+def note_result(status: FineTuneJobStatus, result: ResultDocument) -> FineTuneJobStatus:
+    """Remember what a step that is done has found out."""
+    memory = format_memory(result.worker_memory_bytes) if result.worker_memory_bytes else ""
+    return change(
+        status,
+        run_key=result.run_key or status.run_key,
+        worker_memory=memory or status.worker_memory,
+        method=result.method or status.method,
+        method_reason=clean_text(result.method_reason) or status.method_reason,
+        metrics=result.metrics or status.metrics,
+    )
+
+
 def may_retry(status: FineTuneJobStatus, failure: Failure, backoff_limit: int) -> bool:
     """Whether the failure that has just been noted leaves another try."""
     if failure.retry == "never":
@@ -98,13 +124,15 @@ def retry_at(status: FineTuneJobStatus) -> datetime | None:
 
 
 def build_launch(status: FineTuneJobStatus, live: Attempt) -> Launch:
-    """What the attempt is given, by what its forerunners died of."""
-    reasons = [attempt.reason for attempt in _list_counted(status)]
+    """What the attempt is given, by what its forerunners found out and what they died of."""
+    ends = [one.reason for one in _list_counted(status) if one.step == live.step]
     return Launch(
         live.step,
         live.number,
-        memory_factor=_MEMORY_GROWTH ** reasons.count("HostOutOfMemory"),
-        micro_batch_divisor=2 ** reasons.count("OutOfMemory"),
+        memory_factor=_MEMORY_GROWTH ** ends.count("HostOutOfMemory"),
+        micro_batch_divisor=2 ** ends.count("OutOfMemory"),
+        run_key=status.run_key or "",
+        worker_memory=status.worker_memory or "",
     )
 
 

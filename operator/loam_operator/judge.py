@@ -12,10 +12,12 @@ from loam_api.progress_document import ProgressDocument, ResultDocument, parse_p
 from loam_api.status import Attempt
 from loam_operator.failures import FAILURES_BY_EXIT, FAILURES_BY_NAME, Failure
 from loam_operator.observed import Hint, Observed, PodView, RayJobView
+from loam_operator.steps import TRAIN
 from loam_operator.waits import describe_queue, find_wait
 
 _EXIT_IN_MESSAGE = re.compile(r"exit code (\d{1,3})\b")
-_PREPARING = ("split", "synthesize", "plan", "baselines")
+_PREPARING = ("split", "synthesize")
+_FINISHING = ("evaluate", "report", "publish")
 
 Outcome = Literal["absent", "active", "succeeded", "failed"]
 
@@ -69,7 +71,7 @@ def judge_attempt(observed: Observed, attempt: Attempt, now: datetime) -> Verdic
     head, loss = _find_head(pods, attempt)
     if loss:
         return _fail("HeadLost", loss)
-    state, detail = _find_state(ray_job, pods, progress, observed.hints, now)
+    state, detail = _find_state(attempt, ray_job, pods, progress, observed.hints, now)
     return Verdict("active", state, detail=detail, head_uid=head, progress=progress)
 
 
@@ -111,6 +113,7 @@ def _find_head(pods: list[PodView], attempt: Attempt) -> tuple[str, str]:
 
 
 def _find_state(
+    attempt: Attempt,
     ray_job: RayJobView,
     pods: list[PodView],
     progress: ProgressDocument | None,
@@ -119,9 +122,9 @@ def _find_state(
 ) -> tuple[str, str]:
     """The state of an attempt that runs, and what it waits for."""
     if progress and progress.stage:
-        if progress.stage in _PREPARING:
+        if attempt.step != TRAIN or progress.stage in _PREPARING:
             return "Preparing", ""
-        return ("Training" if progress.stage == "train" else "Finishing"), ""
+        return ("Finishing" if progress.stage in _FINISHING else "Training"), ""
     if ray_job.job_status == "RUNNING":
         return "Preparing", ""
     return find_wait(ray_job, pods, hints, now) or ("Starting", "")

@@ -19,17 +19,22 @@ QUEUE_LABELS = (
     "ray.io/priority-class-name",
 )
 
-MAX_ATTEMPT_NUMBER = 999
+MAX_ATTEMPT_NUMBER = 99
 
 
 def name_attempt(job: str, step: str, attempt: int) -> str:
-    """Of the RayJob and of its progress ConfigMap; with a job's 34 it stays within KubeRay's 47."""
+    """Of an attempt's RayJob; with a job's 34 characters it stays within KubeRay's 47."""
     return f"{job}-{step}-a{attempt}"
 
 
 def name_access(job: str) -> str:
     """Of the ServiceAccount, Role and RoleBinding of a job's head pods."""
     return f"{job}-runtime"
+
+
+def name_progress(job: str) -> str:
+    """Of the ConfigMap in which the head pods of all attempts say how far they are."""
+    return f"{job}-progress"
 
 
 def name_manifest(job: str) -> str:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-DEFAULT_STEPS = ("run",)
-
 Role = Literal["head", "worker", "submitter"]
 
 
@@ -132,7 +130,6 @@ class Observed:
         progress: raw documents that the attempts' head pods wrote, by attempt.
         conflicts: objects in the way, such as "ConfigMap a-manifest", that are not the job's.
         hints: why the live attempt does not get on; looked for only where nothing else tells.
-        steps: the RayJobs of this job's way, in order.
     """
 
     job: JobView
@@ -141,7 +138,6 @@ class Observed:
     progress: Mapping[int, str] = field(default_factory=dict)
     conflicts: tuple[str, ...] = ()
     hints: tuple[Hint, ...] = ()
-    steps: tuple[str, ...] = DEFAULT_STEPS
 
     def find_ray_job(self, step: str, attempt: int) -> RayJobView | None:
         """The attempt's RayJob, if it is this job's own."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from math import ceil
 from typing import Any
 
 from loam_api.finetunejob import FineTuneJobSpec
 from loam_api.ports import METRICS_PORT, METRICS_PORT_NAME
 from loam_operator.children import build_labels
 from loam_operator.decision import Launch
-from loam_operator.names import ROLE_LABEL, name_access, name_attempt, name_manifest
+from loam_operator.names import ROLE_LABEL, name_access, name_manifest, name_progress
 from loam_operator.observed import JobView
+from loam_operator.quantities import multiply_memory
 from loam_operator.settings import Settings
+from loam_operator.steps import PREPARE
 
 SECRETS_DIR = "/etc/loam/secrets"
 TOKEN_SECONDS = 3600
@@ -24,19 +24,20 @@ _S3_OPTIONAL = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_SESSION_TOKEN")
 _GPU = "nvidia.com/gpu"
 # KubeRay names its own ports only where a head names none, and its Service is made of them.
 _HEAD_PORTS = {"gcs-server": 6379, "dashboard": 8265, METRICS_PORT_NAME: METRICS_PORT}
-_UNITS = {"Mi": 1, "Gi": 1024, "Ti": 1024 * 1024}
+_LEAST_WORKER_MEMORY = "4Gi"
 
 Pod = dict[str, Any]
 
 
 def build_head_pod(job: JobView, spec: FineTuneJobSpec, launch: Launch, settings: Settings) -> Pod:
-    """Runs the pipeline; the only one with a token, the manifest and the teacher's key."""
-    name = name_attempt(job.name, launch.step, launch.attempt)
+    """Prepares the data, or leads the workers; the only one with a token and the manifest."""
     environment = [
         *_build_environment(spec),
+        {"name": "LOAM_STEP", "value": launch.step},
         {"name": "LOAM_ATTEMPT", "value": str(launch.attempt)},
+        {"name": "LOAM_RUN_KEY", "value": launch.run_key},
         {"name": "LOAM_JOB_UID", "value": job.uid},
-        {"name": "LOAM_PROGRESS", "value": f"{job.namespace}/{name}"},
+        {"name": "LOAM_PROGRESS", "value": f"{job.namespace}/{name_progress(job.name)}"},
         {"name": "LOAM_MICRO_BATCH_DIVISOR", "value": str(launch.micro_batch_divisor)},
         {"name": "LOAM_SECRETS_DIR", "value": SECRETS_DIR},
         {"name": "LOAM_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
@@ -44,10 +45,11 @@ def build_head_pod(job: JobView, spec: FineTuneJobSpec, launch: Launch, settings
     volumes = {
         "job": ({"configMap": {"name": name_manifest(job.name)}}, "/etc/loam/job"),
         "token": (_build_token_volume(), _TOKEN_DIR),
-        **_build_secret_volumes(spec),
+        # Only who asks the teacher gets its key, and never what trains.
+        **(_build_secret_volumes(spec) if launch.step == PREPARE else {}),
     }
     memory = multiply_memory(spec.compute.head.memory, launch.memory_factor)
-    resources = _build_resources(spec.compute.head.cpu, memory, spec.compute.worker.gpus)
+    resources = _build_resources(spec.compute.head.cpu, memory, 0)
     pod = _build_pod(job, launch, settings, "head", resources, environment, volumes)
     pod["spec"]["serviceAccountName"] = name_access(job.name)
     pod["spec"]["containers"][0]["ports"] = [
@@ -61,7 +63,8 @@ def build_worker_pod(
 ) -> Pod:
     """Runs one training process; reaches the model and the run's storage, nothing else."""
     worker = spec.compute.worker
-    memory = multiply_memory(worker.memory, launch.memory_factor)
+    planned = worker.memory or launch.worker_memory or _LEAST_WORKER_MEMORY
+    memory = multiply_memory(planned, launch.memory_factor)
     resources = _build_resources(worker.cpu, memory, worker.gpus)
     return _build_pod(job, launch, settings, "worker", resources, _build_environment(spec), {})
 
@@ -70,14 +73,6 @@ def build_submitter_pod(job: JobView, launch: Launch, settings: Settings) -> Pod
     """Runs `ray job submit` and follows the log."""
     resources = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
     return _build_pod(job, launch, settings, "submitter", resources, [], {})
-
-
-def multiply_memory(memory: str, factor: float) -> str:
-    """ "4Gi" times 1.5 as "6144Mi"; as it was for a factor of 1."""
-    if factor == 1:
-        return memory
-    number, unit = re.fullmatch(r"(\d+)(\w+)", memory).groups()  # type: ignore[union-attr]
-    return f"{ceil(int(number) * _UNITS[unit] * factor)}Mi"
 
 
 def _build_pod(
@@ -108,6 +103,8 @@ def _build_pod(
             # Ray would kill the training before the kernel does, and again after each restart;
             # the kernel's word is in the pod's status, and the next attempt gets more memory.
             {"name": "RAY_memory_monitor_refresh_ms", "value": "0"},
+            # What measures a model on a worker sees its GPU without reserving it.
+            {"name": "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "value": "0"},
             *environment,
         ],
         "volumeMounts": [

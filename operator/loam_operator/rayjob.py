@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from loam_api.finetunejob import FineTuneJobSpec
@@ -11,8 +12,10 @@ from loam_operator.names import name_attempt
 from loam_operator.observed import JobView
 from loam_operator.pods import build_head_pod, build_submitter_pod, build_worker_pod
 from loam_operator.settings import Settings
+from loam_operator.steps import count_workers
 
 ENTRYPOINT = "loam step /etc/loam/job/job.yaml"
+PIPELINE_RESOURCE = "loam-pipeline"
 _OBJECT_STORE_BYTES = str(128 * 2**20)  # only events pass through it
 
 
@@ -47,8 +50,8 @@ def build_ray_job(
 def _build_cluster(
     job: JobView, spec: FineTuneJobSpec, launch: Launch, settings: Settings
 ) -> dict[str, Any]:
-    num_workers = spec.compute.workers.max
-    gpus = spec.compute.worker.gpus
+    num_workers = count_workers(launch.step, spec)
+    workers = [_build_workers(job, spec, launch, settings, num_workers)] if num_workers else []
     return {
         "rayVersion": settings.ray_version,
         # Whoever reaches an open dashboard can run what they like in the cluster.
@@ -64,19 +67,25 @@ def _build_cluster(
             },
             "template": build_head_pod(job, spec, launch, settings),
         },
-        "workerGroupSpecs": [
-            {
-                "groupName": "workers",
-                "replicas": num_workers,
-                "minReplicas": num_workers,
-                "maxReplicas": num_workers,
-                # One training process a pod, however few CPUs are reserved for it.
-                "rayStartParams": {
-                    "num-cpus": "1",
-                    "num-gpus": str(gpus),
-                    "object-store-memory": _OBJECT_STORE_BYTES,
-                },
-                "template": build_worker_pod(job, spec, launch, settings),
-            }
-        ],
+        "workerGroupSpecs": workers,
+    }
+
+
+def _build_workers(
+    job: JobView, spec: FineTuneJobSpec, launch: Launch, settings: Settings, num_workers: int
+) -> dict[str, Any]:
+    return {
+        "groupName": "workers",
+        "replicas": num_workers,
+        "minReplicas": num_workers,
+        "maxReplicas": num_workers,
+        "rayStartParams": {
+            # One training process a pod, however few CPUs are reserved for it.
+            "num-cpus": "1",
+            "num-gpus": str(spec.compute.worker.gpus),
+            # Where the pipeline may run beside it, see loam_runtime.remote.
+            "resources": f"'{json.dumps({PIPELINE_RESOURCE: 1})}'",
+            "object-store-memory": _OBJECT_STORE_BYTES,
+        },
+        "template": build_worker_pod(job, spec, launch, settings),
     }

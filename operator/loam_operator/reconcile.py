@@ -18,9 +18,10 @@ from loam_operator.history import (
     build_launch,
     end_attempt,
     find_live,
-    list_next_steps,
+    find_next_step,
     may_retry,
     note_pods,
+    note_result,
     retry_at,
     start_attempt,
 )
@@ -99,7 +100,7 @@ def _follow(
     """An attempt has been started and has not ended yet."""
     verdict = judge_attempt(observed, live, now)
     if verdict.outcome == "succeeded":
-        return _finish_step(observed, status, verdict, now)
+        return _finish_step(observed, spec, status, verdict, now)
     if _is_overdue(spec, status, now):
         return _fail(observed, status, "DeadlineExceeded", _describe_deadline(spec), now)
     if spec.suspend:
@@ -123,7 +124,7 @@ def _launch(
         detail = f"{refusal.about}: {refusal.message}"
         status = enter_state(status, name_refusal(refusal.message), now, detail)
         return Decision(status, requeue_seconds=CONFLICT_RECHECK_SECONDS)
-    if _has_running(observed, now):
+    if _has_running(observed, status, now):
         return Decision(status, requeue_seconds=PODS_RECHECK_SECONDS, is_weighty=True)
     state = read_state(status)
     if state is None or state.name not in _LEFT_BY_A_RAY_JOB:
@@ -172,19 +173,17 @@ def _may_show(before: State, name: str, is_new: bool) -> bool:
 
 
 def _finish_step(
-    observed: Observed, status: FineTuneJobStatus, verdict: Verdict, now: datetime
+    observed: Observed,
+    spec: FineTuneJobSpec,
+    status: FineTuneJobStatus,
+    verdict: Verdict,
+    now: datetime,
 ) -> Decision:
-    status = end_attempt(status, "Succeeded", now, exit_code=0)
     result = verdict.result
-    if result is not None:
-        status = change(
-            status,
-            method=result.method or status.method,
-            method_reason=clean_text(result.method_reason) or status.method_reason,
-            metrics=result.metrics or status.metrics,
-        )
-    if list_next_steps(observed.steps, status):
-        return _start_or_wait(observed, check_spec(observed.job), status, now)
+    assert result is not None
+    status = note_result(end_attempt(status, "Succeeded", now, exit_code=0), result)
+    if find_next_step(spec, status) and not result.is_published:
+        return _start_or_wait(observed, spec, status, now)
     status = enter_state(status, "Succeeded", now)
     return Decision(status, list_leftovers(observed, status), requeue_seconds=1.0)
 
@@ -226,7 +225,7 @@ def _fail(
 def _suspend(observed: Observed, status: FineTuneJobStatus, now: datetime) -> Decision:
     """Give the pods back, then say so; the deadline's clock starts anew afterwards."""
     status = change(status, start_time=None)
-    if _has_running(observed, now):
+    if _has_running(observed, status, now):
         status = enter_state(status, "Suspending", now)
         leftovers = list_leftovers(observed, status)
         return Decision(status, leftovers, PODS_RECHECK_SECONDS, is_weighty=True)
@@ -242,7 +241,7 @@ def _start_or_wait(
         return _fail(observed, status, "DeadlineExceeded", _describe_deadline(spec), now)
     if spec.suspend:
         return _suspend(observed, status, now)
-    if _has_running(observed, now):
+    if _has_running(observed, status, now):
         return _await_pods(observed, status, now)
     due = retry_at(status)
     if due is not None and due > now:
@@ -250,7 +249,7 @@ def _start_or_wait(
     is_first = not status.attempts
     if not is_first and status.attempts[-1].number >= MAX_ATTEMPT_NUMBER:
         return _fail(observed, status, "Unknown", "The job has used up its attempt numbers.", now)
-    status = start_attempt(status, list_next_steps(observed.steps, status)[0], now)
+    status = start_attempt(status, find_next_step(spec, status), now)
     status = enter_state(status, "Starting", now)
     live = status.attempts[-1]
     return Decision(status, (build_launch(status, live),), RECHECK_SECONDS, is_weighty=not is_first)
@@ -264,14 +263,18 @@ def _await_pods(observed: Observed, status: FineTuneJobStatus, now: datetime) ->
     return Decision(status, leftovers, PODS_RECHECK_SECONDS, is_weighty=True)
 
 
-def _has_running(observed: Observed, now: datetime) -> bool:
+def _has_running(observed: Observed, status: FineTuneJobStatus, now: datetime) -> bool:
     """Whether pods of an earlier attempt may still work.
 
+    Those of one that succeeded do nothing any more, and the next step need not wait for their end.
     A pod that has outstayed its grace period by two minutes is on a node that no longer answers:
     the fence, not its absence, makes it safe to go on.
     """
     patience = timedelta(seconds=120)
+    done = {one.number for one in status.attempts if one.reason == "Succeeded"}
     for pod in observed.pods:
+        if pod.attempt in done:
+            continue
         if not pod.is_over and (pod.deletion_due is None or now < pod.deletion_due + patience):
             return True
     return any(not one.is_over and not one.is_deleting for one in observed.list_own_ray_jobs())

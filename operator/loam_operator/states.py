@@ -70,7 +70,9 @@ def _wait(name: str, meaning: str) -> State:
 
 
 STATES = (
-    State("Starting", "Starting", "The pods of attempt {attempt} are starting.", _FROM_ACTIVE),
+    State(
+        "Starting", "Starting", "The pods of attempt {attempt} ({step}) are starting.", _FROM_ACTIVE
+    ),
     _wait("ImageUnavailable", "The image cannot be pulled: {detail}"),
     _wait("SecretMissing", "A Secret or one of its keys is missing: {detail}"),
     _wait("VolumeMissing", "A volume cannot be mounted: {detail}"),
@@ -79,9 +81,23 @@ STATES = (
     _wait("Refused", "The API server refuses what the attempt needs: {detail}"),
     _wait("Unschedulable", "No node has room: {detail}"),
     State("Queued", "Queued", "Attempt {attempt} waits for its queue. {detail}", _FROM_ACTIVE),
-    State("Preparing", "Preparing", "Attempt {attempt} prepares the data.", _FROM_ACTIVE, 1),
-    State("Training", "Training", "Attempt {attempt} trains.", _FROM_ACTIVE, 2),
-    State("Finishing", "Finishing", "Attempt {attempt} measures and publishes.", _FROM_ACTIVE, 3),
+    State(
+        "Preparing", "Preparing", "Attempt {attempt} ({step}) prepares the data.", _FROM_ACTIVE, 1
+    ),
+    State(
+        "Training",
+        "Training",
+        "Attempt {attempt} measures the base model and trains.",
+        _FROM_ACTIVE,
+        2,
+    ),
+    State(
+        "Finishing",
+        "Finishing",
+        "Attempt {attempt} measures the result and publishes.",
+        _FROM_ACTIVE,
+        3,
+    ),
     State(
         "Retrying",
         "Pending",

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from loam_api.progress_document import MAX_DOCUMENT_BYTES, PROGRESS_KEY
+from loam_api.progress_document import MAX_DOCUMENT_BYTES, name_progress_key
 from loam_operator.cache import Key
 from loam_operator.names import (
     ATTEMPT_LABEL,
     JOB_LABEL,
+    MAX_ATTEMPT_NUMBER,
     QUEUE_LABELS,
     RETRY_ANNOTATION,
     ROLE_LABEL,
     STEP_LABEL,
+    name_progress,
 )
 from loam_operator.observed import JobView, PodView, RayJobView, Role
 from loam_operator.status import parse_time
@@ -154,15 +156,21 @@ def _was_oom_killed(container: Raw) -> bool:
     )
 
 
-def view_progress(raw: Raw) -> str:
-    """The document in a progress ConfigMap; what is too long is cut, and so no document."""
-    text = (raw.get("data") or {}).get(PROGRESS_KEY, "")
-    return str(text)[: MAX_DOCUMENT_BYTES + 1]
+def view_progress(raw: Raw) -> dict[int, str]:
+    """The documents in a progress ConfigMap by attempt; what is too long is cut, and so none."""
+    data = raw.get("data") or {}
+    named = ((number, name_progress_key(number)) for number in range(1, MAX_ATTEMPT_NUMBER + 1))
+    return {
+        number: str(data[key])[: MAX_DOCUMENT_BYTES + 1] for number, key in named if key in data
+    }
 
 
 def is_progress(raw: Raw) -> bool:
-    """Whether a labelled ConfigMap is an attempt's, not the job's manifest."""
-    return find_attempt(raw) > 0
+    """Whether a labelled ConfigMap is the one that the head pods write to."""
+    metadata = raw["metadata"]
+    return bool(
+        metadata["name"] == name_progress((metadata.get("labels") or {}).get(JOB_LABEL, ""))
+    )
 
 
 def _copy(value: Any) -> Any:

@@ -16,7 +16,6 @@ from loam_operator.cache import Cache, Key
 from loam_operator.metrics import WATCH_EVENTS
 from loam_operator.names import MANAGED_LABEL, MANAGED_VALUE
 from loam_operator.views import (
-    find_attempt,
     find_key,
     is_progress,
     view_job,
@@ -165,7 +164,7 @@ def _keep_map(cache: Cache, raw: Body) -> Key | None:
     key = find_key(raw)
     if key is None or not is_progress(raw):
         return None
-    cache.put_progress(key, find_attempt(raw), view_progress(raw))
+    cache.put_progress(key, view_progress(raw))
     return key
 
 
@@ -173,5 +172,5 @@ def _drop_map(cache: Cache, raw: Body) -> Key | None:
     key = find_key(raw)
     if key is None or not is_progress(raw):
         return None
-    cache.remove_progress(key, find_attempt(raw))
+    cache.remove_progress(key)
     return key

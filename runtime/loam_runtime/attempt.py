@@ -1,4 +1,4 @@
-"""A job as one attempt inside a Ray cluster: what the operator's RayJob starts on the head pod.
+"""One attempt at a step, inside a Ray cluster: what the operator's RayJob starts on the head pod.
 
 Before anything else the attempt is claimed in the output's store: where KubeRay has replaced the
 head pod and submits the same attempt once more, the second one stops at the first one's claim.
@@ -11,19 +11,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from loam_api.exits import ExitCode
-from loam_api.ports import METRICS_PORT
 from loam_api.progress_document import ResultDocument
-from loam_api.status import MAX_MESSAGE_LENGTH, Metrics
+from loam_api.status import MAX_MESSAGE_LENGTH
+from loam_runtime.cluster_steps import prepare, use_workers
 from loam_runtime.errors import FencedError, LoamError
 from loam_runtime.observability.config_map import ConfigMapProgress, ConfigMapWriter
 from loam_runtime.observability.progress import PlainProgress
-from loam_runtime.pipeline import STAGES, RunOutcome, Try, run_job
+from loam_runtime.pipeline import STAGES, Try
 from loam_runtime.storage.base import ConflictError
 from loam_runtime.storage.registry import open_store
-from loam_runtime.storage.run_store import RunStore
 
 if TYPE_CHECKING:
     from loam_api.finetunejob import FineTuneJob
@@ -36,15 +35,19 @@ class Attempt:
     """What the operator and KubeRay say of this attempt, by the environment.
 
     Attributes:
+        step: prepare, generate or train.
         number: of the attempt, from 1.
+        run_key: of the run, as the step `prepare` found it; "" before.
         job_uid: of the FineTuneJob.
         pod_uid: of this head pod.
         ray_job_id: Ray's name for this submission; new when a queue admits the pods again.
-        progress: namespace and name of the attempt's ConfigMap.
+        progress: namespace and name of the job's progress ConfigMap.
         micro_batch_divisor: how much smaller micro-batches are than planned.
     """
 
+    step: str
     number: int
+    run_key: str
     job_uid: str
     pod_uid: str
     ray_job_id: str
@@ -61,7 +64,9 @@ def read_attempt(environment: Mapping[str, str] = os.environ) -> Attempt:
     try:
         config = json.loads(environment.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
         return Attempt(
+            step=environment["LOAM_STEP"],
             number=int(environment["LOAM_ATTEMPT"]),
+            run_key=environment.get("LOAM_RUN_KEY", ""),
             job_uid=environment["LOAM_JOB_UID"],
             pod_uid=environment["LOAM_POD_UID"],
             ray_job_id=config.get("metadata", {}).get("job_submission_id", ""),
@@ -95,8 +100,8 @@ def claim_attempt(job: FineTuneJob, attempt: Attempt) -> None:
             ) from exc
 
 
-def run_attempt(job: FineTuneJob, base_dir: Path, attempt: Attempt) -> RunOutcome:
-    """Run the job, telling the operator how far it is and how it ended.
+def run_attempt(job: FineTuneJob, base_dir: Path, attempt: Attempt) -> ResultDocument:
+    """Do the attempt's step, telling the operator how far it is and how it ended.
 
     Raises:
         LoamError: as `run_job`; the operator has been told.
@@ -106,28 +111,31 @@ def run_attempt(job: FineTuneJob, base_dir: Path, attempt: Attempt) -> RunOutcom
     writer = ConfigMapWriter(f"https://{address}:{port}", attempt.progress, ACCOUNT_DIR)
     progress = ConfigMapProgress(PlainProgress(STAGES), writer.write, attempt.number)
     try:
-        outcome = _run_claimed(job, base_dir, attempt, progress)
+        claim_attempt(job, attempt)
+        result = _do_step(job, base_dir, attempt, progress)
     except FencedError:
         raise  # another one is at work, and its word counts
     except BaseException as exc:
         progress.finish(_describe_failure(exc))
         raise
-    progress.finish(describe_success(job, outcome))
-    return outcome
+    progress.finish(result)
+    return result
 
 
-def _run_claimed(
+def _do_step(
     job: FineTuneJob, base_dir: Path, attempt: Attempt, progress: ConfigMapProgress
-) -> RunOutcome:
-    claim_attempt(job, attempt)
-    this_try = Try(attempt.number, attempt.job_uid, attempt.ray_job_id, attempt.micro_batch_divisor)
-    return run_job(
+) -> ResultDocument:
+    this_try = Try(attempt.number, attempt.job_uid, attempt.ray_job_id)
+    if attempt.step == "prepare":
+        return prepare(job, base_dir, this_try, progress)
+    return use_workers(
         job,
-        base_dir=base_dir,
-        metrics_port=METRICS_PORT,
-        metrics_host="0.0.0.0",  # Prometheus asks from another pod
-        this_try=this_try,
-        progress=progress,
+        base_dir,
+        this_try,
+        progress,
+        step=attempt.step,
+        run_key=attempt.run_key,
+        micro_batch_divisor=attempt.micro_batch_divisor,
     )
 
 
@@ -137,41 +145,3 @@ def _describe_failure(exc: BaseException) -> ResultDocument:
         code = ExitCode.INTERRUPTED
     message = str(exc) if isinstance(exc, LoamError) else f"{type(exc).__name__}: {exc}"
     return ResultDocument(exit_code=int(code), message=message[:MAX_MESSAGE_LENGTH])
-
-
-def describe_success(job: FineTuneJob, outcome: RunOutcome) -> ResultDocument:
-    """What the operator shows of a published run."""
-    run = RunStore(open_store(job.spec.output.uri), outcome.run["runKey"])
-    plan = _read_result(run, "plan")
-    verdict = outcome.run["verdict"] or {}
-    return ResultDocument(
-        exit_code=int(ExitCode.DONE),
-        message=str(verdict.get("text", ""))[:MAX_MESSAGE_LENGTH],
-        method=plan["method"],
-        method_reason=_find_reason(plan)[:MAX_MESSAGE_LENGTH],
-        metrics=_find_metrics(_read_result(run, "baselines"), _read_result(run, "evaluate")),
-    )
-
-
-def _read_result(run: RunStore, stage: str) -> dict[str, Any]:
-    return dict(json.loads(run.get(f"stages/{stage}.json"))["result"])
-
-
-def _find_reason(plan: dict[str, Any]) -> str:
-    reasons = [one for one in plan.get("reasons", []) if one["field"] == "training.method"]
-    return str(reasons[0]["why"]) if reasons else ""
-
-
-def _find_metrics(before: dict[str, Any], after: dict[str, Any]) -> Metrics | None:
-    """The decisive metric of the adapter and of the best baseline."""
-    verdict = after.get("verdict") or {}
-    difference = verdict.get("difference")
-    if not difference or not after["models"]:
-        return None
-    name = difference["metric"]
-    baselines = [one for one in before["models"] if one["name"] == verdict["best_baseline"]]
-    return Metrics(
-        name=name,
-        score=after["models"][0]["metrics"][name]["value"],
-        best_baseline=baselines[0]["metrics"][name]["value"] if baselines else None,
-    )

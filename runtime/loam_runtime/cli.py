@@ -53,13 +53,13 @@ def run(
 
 @app.command(hidden=True)
 def step(manifest: ManifestPath) -> None:
-    """Run a job as one attempt inside a Ray cluster: what the operator starts."""
+    """Do one step of a job inside a Ray cluster: what the operator starts."""
     from loam_runtime.manifest import load_manifest
 
     job = load_manifest(manifest)
     from loam_runtime.attempt import read_attempt, run_attempt
 
-    print(run_attempt(job, manifest.resolve().parent, read_attempt()).describe())
+    print(run_attempt(job, manifest.resolve().parent, read_attempt()).message)
 
 
 @app.command()

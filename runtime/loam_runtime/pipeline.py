@@ -33,7 +33,10 @@ from loam_runtime.storage.run_store import RunStore
 
 if TYPE_CHECKING:
     from loam_api.finetunejob import FineTuneJob
+    from loam_runtime.observability.relay import RelayedMonitor
+    from loam_runtime.sources import Sources
     from loam_runtime.steps.context import JobContext
+    from loam_runtime.storage.base import ObjectStore
 
 STAGES = ("split", "synthesize", "plan", "baselines", "train", "evaluate", "report", "publish")
 
@@ -66,75 +69,105 @@ class Try:
     """Which try at a job this is.
 
     Attributes:
-        attempt, uid, incarnation: for the run's lock; see `LockRecord`.
-        micro_batch_divisor: see `JobContext`.
+        attempt, uid, incarnation: for the run's lock; see `LockRecord`. On one machine there are
+            no numbered attempts.
     """
 
     attempt: int = 1
     uid: str = ""
     incarnation: str = ""
-    micro_batch_divisor: int = 1
 
 
-def run_job(
-    job: FineTuneJob,
-    *,
-    base_dir: Path,
-    metrics_port: int = 0,
-    metrics_host: str = "127.0.0.1",
-    this_try: Try | None = None,
-    progress: Progress | None = None,
-) -> RunOutcome:
+def run_job(job: FineTuneJob, *, base_dir: Path, metrics_port: int = 0) -> RunOutcome:
     """Run a job on this machine, or go on with a run that was interrupted.
 
     Args:
         base_dir: folder that relative URIs of the manifest start at.
         metrics_port: serve Prometheus metrics there; 0 for not at all.
-        metrics_host: the address that they are served at.
-        this_try: on one machine there are no numbered attempts, and this is left out.
-        progress: shows the stages; by default on this process's terminal.
 
     Raises:
         LoamError: any failure that a user can meet, with its remedy and exit code.
         KeyboardInterrupt: on Ctrl-C or SIGTERM; the same call resumes.
     """
-    _quiet_libraries()
+    quiet_libraries()
     sources = fetch_sources(job.spec, base_dir)
-    digests = {f"{role}_digest": digest for role, digest in sources.digests.items()}
-    run_key = compute_run_key(job, runtime_version=RUNTIME_VERSION, **digests)
-    store = open_store(resolve_uri(job.spec.output.uri, base_dir))
-    run = RunStore(store, run_key)
-    published = LatestRun(store, run_key)
-    if run.is_finished():
-        run.ensure_latest()
-        return RunOutcome(True, published.summary())
-    # The same job may be running towards another output.
-    work_dir = cache_dir() / "work" / hashlib.sha256(run.uri.encode()).hexdigest()[:16]
-    progress = progress or open_progress(STAGES)
-    with (
-        _hold_lock(run, job, this_try or Try()),
-        _monitor_run(job, run, work_dir, (metrics_host, metrics_port), progress) as monitor,
-    ):
-        from loam_runtime.steps.context import JobContext
-
-        divisor = this_try.micro_batch_divisor if this_try else 1
-        context = JobContext(job, base_dir, sources, run, run_key, work_dir, divisor)
+    run_key = identify_run(job, sources)
+    run = open_run(job, base_dir, run_key)
+    outcome = find_outcome(job, base_dir, run_key)
+    if outcome is not None:
+        return outcome
+    progress = open_progress(STAGES)
+    with lead_run(run, job, Try(), progress, ("127.0.0.1", metrics_port)) as monitor:
+        context = build_context(job, base_dir, sources, run, run_key)
         run_stages(context, monitor)
-    shutil.rmtree(work_dir, ignore_errors=True)
-    return RunOutcome(False, published.summary())
+    shutil.rmtree(context.work_dir, ignore_errors=True)
+    return RunOutcome(False, LatestRun(open_output(job, base_dir), run_key).summary())
 
 
-def run_stages(context: JobContext, monitor: RunMonitor) -> None:
-    """The stages in order; each is skipped where this run has done it before."""
+def identify_run(job: FineTuneJob, sources: Sources) -> str:
+    """The key of the run that this job and these inputs make."""
+    digests = {f"{role}_digest": digest for role, digest in sources.digests.items()}
+    return compute_run_key(job, runtime_version=RUNTIME_VERSION, **digests)
+
+
+def open_output(job: FineTuneJob, base_dir: Path) -> ObjectStore:
+    """The store that the job publishes to."""
+    return open_store(resolve_uri(job.spec.output.uri, base_dir))
+
+
+def open_run(job: FineTuneJob, base_dir: Path, run_key: str) -> RunStore:
+    """The run's folder in it."""
+    return RunStore(open_output(job, base_dir), run_key)
+
+
+def find_outcome(job: FineTuneJob, base_dir: Path, run_key: str) -> RunOutcome | None:
+    """The outcome of a run that was published before; None where there is something to do."""
+    run = open_run(job, base_dir, run_key)
+    if not run.is_finished():
+        return None
+    run.ensure_latest()
+    return RunOutcome(True, LatestRun(open_output(job, base_dir), run_key).summary())
+
+
+def build_context(
+    job: FineTuneJob,
+    base_dir: Path,
+    sources: Sources,
+    run: RunStore,
+    run_key: str,
+    *,
+    micro_batch_divisor: int = 1,
+    num_pods: int = 0,
+) -> JobContext:
+    """What the stages share; `run` is open for writing."""
+    from loam_runtime.steps.context import JobContext
+
+    work_dir = locate_work_dir(run)
+    return JobContext(job, base_dir, sources, run, run_key, work_dir, micro_batch_divisor, num_pods)
+
+
+def locate_work_dir(run: RunStore) -> Path:
+    """Local scratch folder of a run; the same job may be running towards another output."""
+    return cache_dir() / "work" / hashlib.sha256(run.uri.encode()).hexdigest()[:16]
+
+
+def run_stages(
+    context: JobContext, monitor: RunMonitor | RelayedMonitor, last: str = STAGES[-1]
+) -> StageRunner:
+    """The stages in order, to the last one wanted; each is skipped where this run has done it."""
     from loam_runtime.steps import evaluate, plan, publish, report, split, synthesize, train
 
     stages = StageRunner(context.run, context.work_dir, monitor)
     rows = stages.run("split", partial(split.split_data, context))
+    if last == "split":
+        return stages
     synthetic = None
     if context.job.spec.synthesis:
         synthetic = stages.run(
             "synthesize", partial(synthesize.synthesize_rows, context, rows.folder)
         )
+    if last == "synthesize":
+        return stages
     folders = (rows.folder, synthetic.folder if synthetic else None)
     planned = stages.run("plan", partial(plan.plan_training, context, *folders))
     before = stages.run("baselines", partial(evaluate.measure_baselines, context, rows.folder))
@@ -148,22 +181,51 @@ def run_stages(context: JobContext, monitor: RunMonitor) -> None:
     stages.run("report", partial(report.write_report, context, outputs, stages))
     with monitor.stage("publish"):
         publish.publish_run(context, stages)
+    return stages
+
+
+@contextmanager
+def lead_run(
+    run: RunStore,
+    job: FineTuneJob,
+    this_try: Try,
+    progress: Progress,
+    metrics_address: tuple[str, int],
+) -> Iterator[RunMonitor]:
+    """Be the run's one writer, and watch it.
+
+    Args:
+        metrics_address: where Prometheus metrics are served; port 0 for not at all.
+    """
+    with (
+        _hold_lock(run, job, this_try),
+        _monitor_run(job, run, locate_work_dir(run), metrics_address, progress) as monitor,
+    ):
+        yield monitor
 
 
 @contextmanager
 def _hold_lock(run: RunStore, job: FineTuneJob, this_try: Try) -> Iterator[None]:
-    """Be the run's one writer. Without numbered attempts a lock is taken over from a process
-    that died, and from no other."""
+    """Without numbered attempts a lock is taken over from a process that died, and no other."""
+    take_lock(run, job, this_try)
+    try:
+        yield
+    finally:
+        run.release()
+
+
+def take_lock(run: RunStore, job: FineTuneJob, this_try: Try) -> None:
+    """Become the run's one writer; who is it already fences out what it started before.
+
+    Raises:
+        FencedError: another writer holds it and may still be running.
+    """
     run.acquire(
         f"{job.metadata.namespace}/{job.metadata.name}",
         this_try.attempt,
         uid=this_try.uid,
         incarnation=this_try.incarnation,
     )
-    try:
-        yield
-    finally:
-        run.release()
 
 
 @contextmanager
@@ -193,7 +255,7 @@ def _monitor_run(
         yield monitor
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Keep libraries' own progress bars and notices off the terminal that shows ours."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")

@@ -22,6 +22,7 @@ from loam_runtime.storage.local import hash_file
 
 if TYPE_CHECKING:
     from loam_runtime.observability.monitor import StageMonitor
+    from loam_runtime.observability.relay import RelayedMonitor
     from loam_runtime.observability.run_monitor import RunMonitor
     from loam_runtime.storage.run_store import RunStore
 
@@ -51,7 +52,7 @@ class StageRunner:
         results, seconds: by stage, of those that are done.
     """
 
-    def __init__(self, run: RunStore, work_dir: Path, monitor: RunMonitor) -> None:
+    def __init__(self, run: RunStore, work_dir: Path, monitor: RunMonitor | RelayedMonitor) -> None:
         self._run = run
         self._work_dir = work_dir
         self._monitor = monitor

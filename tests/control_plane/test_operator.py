@@ -14,6 +14,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from tests.tools.control_plane import ControlPlane
 from tests.tools.operator_process import (
+    RUN_KEY,
     OperatorProcess,
     Stage,
     read_conditions,
@@ -22,7 +23,7 @@ from tests.tools.operator_process import (
 )
 from tests.tools.waiting import wait_until
 
-from loam_api.progress_document import PROGRESS_KEY, ResultDocument
+from loam_api.progress_document import ResultDocument
 from loam_operator.lease import LEASE_SECONDS
 from loam_runtime.observability.config_map import ConfigMapProgress, ConfigMapWriter
 from loam_runtime.observability.progress import PlainProgress
@@ -37,19 +38,26 @@ def test_a_job_succeeds(operator: OperatorProcess, stage: Stage):
     """Apply, watch it go through its phases, and end with conditions that kstatus, kubectl wait
     and batch/v1's readers understand."""
     stage.apply("good")
-    stage.await_ray_job("good-run-a1")
-    stage.set_ray_job("good-run-a1", jobStatus="RUNNING", jobDeploymentStatus="Running")
+    stage.await_ray_job("good-prepare-a1")
+    stage.set_ray_job("good-prepare-a1", jobStatus="RUNNING", jobDeploymentStatus="Running")
     stage.await_reason("good", "Preparing")
-    stage.say("good-run-a1", 1, stage="train", summary="train 62 %")
+    stage.succeed("good-prepare-a1", 1, run_key=RUN_KEY, worker_memory_bytes=5 * 2**30)
+    ray_job = stage.await_ray_job("good-train-a2")
+    (worker,) = ray_job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    (container,) = worker["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["memory"] == "5120Mi"
+    stage.set_ray_job("good-train-a2", jobStatus="RUNNING", jobDeploymentStatus="Running")
+    stage.say("good-train-a2", 2, stage="train", summary="train 62 %")
     assert stage.await_reason("good", "Training")["status"]["phase"] == "Training"
-    stage.succeed("good-run-a1", 1)
+    stage.publish("good-train-a2", 2)
     job = stage.await_reason("good", "Succeeded")
     conditions = read_conditions(job)
     assert [conditions[kind] for kind in ("Ready", "Complete", "Published")] == ["True"] * 3
     assert [conditions[kind] for kind in ("Reconciling", "Stalled", "Failed")] == ["False"] * 3
     assert job["status"]["observedGeneration"] == job["metadata"]["generation"]
     assert job["status"]["method"] == "lora"
-    assert list_reasons(job) == ["Succeeded"]
+    assert job["status"]["runKey"] == RUN_KEY
+    assert list_reasons(job) == ["Succeeded", "Succeeded"]
     assert 'phase="Succeeded"} 1.0' in str(operator.read("metrics"))
     assert operator.count('loam_operator_watch_events_total{kind="leases"}') > 0  # its pulse
 
@@ -57,14 +65,14 @@ def test_a_job_succeeds(operator: OperatorProcess, stage: Stage):
 def test_a_job_fails_with_its_remedy(operator: OperatorProcess, stage: Stage):
     """What no retry heals ends at once, with the runtime's words and what to do."""
     stage.apply("poor")
-    stage.await_ray_job("poor-run-a1")
-    stage.fail("poor-run-a1", 1, 11, "Access to s3://bucket is refused.")
+    stage.await_ray_job("poor-prepare-a1")
+    stage.fail("poor-prepare-a1", 1, 11, "Access to s3://bucket is refused.")
     job = stage.await_reason("poor", "BadCredentials")
     conditions = {one["type"]: one for one in job["status"]["conditions"]}
     assert (conditions["Failed"]["status"], conditions["Stalled"]["status"]) == ("True", "True")
     assert "Access to s3://bucket is refused." in conditions["Ready"]["message"]
     assert "loam.dev/retry" in conditions["Ready"]["message"]
-    assert [one["metadata"]["name"] for one in stage.list_ray_jobs()] == ["poor-run-a1"]
+    assert [one["metadata"]["name"] for one in stage.list_ray_jobs()] == ["poor-prepare-a1"]
 
 
 def test_from_apply_to_ray_job_is_under_a_second(operator: OperatorProcess, stage: Stage):
@@ -73,7 +81,7 @@ def test_from_apply_to_ray_job_is_under_a_second(operator: OperatorProcess, stag
     for index in range(4):
         started = time.monotonic()
         stage.apply(f"quick-{index}")
-        stage.await_ray_job(f"quick-{index}-run-a1")
+        stage.await_ray_job(f"quick-{index}-prepare-a1")
         seconds.append(time.monotonic() - started)
     assert min(seconds) < 1.0
 
@@ -115,31 +123,31 @@ def test_events_tell_the_story_once(operator: OperatorProcess, stage: Stage):
 def test_a_retry_by_hand_counts_once(operator: OperatorProcess, stage: Stage):
     """The annotation stays on the object for ever, so that each value may act only once."""
     stage.apply("again")
-    stage.await_ray_job("again-run-a1")
-    stage.fail("again-run-a1", 1, 10, "No rows.")
+    stage.await_ray_job("again-prepare-a1")
+    stage.fail("again-prepare-a1", 1, 10, "No rows.")
     stage.await_reason("again", "BadInput")
     stage.change_job("again", {"metadata": {"annotations": {"loam.dev/retry": "one"}}})
-    stage.await_ray_job("again-run-a2")
-    stage.fail("again-run-a2", 2, 10, "Still no rows.")
+    stage.await_ray_job("again-prepare-a2")
+    stage.fail("again-prepare-a2", 2, 10, "Still no rows.")
     job = stage.await_reason("again", "BadInput")
     assert job["status"]["retryTokens"] == ["one"]
     operator.kill()
     operator.start()
     assert read_reason(stage.get_job("again")) == "BadInput"
-    assert stage.find_ray_job("again-run-a3") is None
+    assert stage.find_ray_job("again-prepare-a3") is None
 
 
 def test_suspend_gives_the_pods_back_and_resume_is_free(operator: OperatorProcess, stage: Stage):
     """A pause must not eat into backoffLimit, and no RayJob may outlive it."""
     stage.apply("pause", backoffLimit=0)
-    stage.await_ray_job("pause-run-a1")
+    stage.await_ray_job("pause-prepare-a1")
     stage.change_job("pause", {"spec": {"suspend": True}})
     job = stage.await_reason("pause", "Suspended")
     assert read_conditions(job)["Suspended"] == "True"
     assert not stage.list_ray_jobs()
     stage.change_job("pause", {"spec": {"suspend": False}})
-    stage.await_ray_job("pause-run-a2")
-    stage.succeed("pause-run-a2", 2)
+    stage.await_ray_job("pause-prepare-a2")
+    stage.publish("pause-prepare-a2", 2)
     assert list_reasons(stage.await_reason("pause", "Succeeded")) == ["Suspended", "Succeeded"]
 
 
@@ -147,31 +155,32 @@ def test_a_lost_head_is_a_new_attempt(operator: OperatorProcess, stage: Stage):
     """KubeRay makes another head, which knows nothing of the job: the attempt is over, uncharged,
     and the next one waits until the pods of this one are gone."""
     stage.apply("headless", backoffLimit=0)
-    ray_job = stage.await_ray_job("headless-run-a1")
-    head = stage.create_pod("headless-run-a1", ray_job, "head")
-    stage.set_ray_job("headless-run-a1", jobStatus="RUNNING", jobDeploymentStatus="Running")
+    stage.await_ray_job("headless-prepare-a1")
+    stage.succeed("headless-prepare-a1", 1, run_key=RUN_KEY)
+    ray_job = stage.await_ray_job("headless-train-a2")
+    head = stage.create_pod("headless-train-a2", ray_job, "head")
+    stage.set_ray_job("headless-train-a2", jobStatus="RUNNING", jobDeploymentStatus="Running")
     stage.await_reason("headless", "Preparing")
     wait_until(
-        lambda: stage.get_job("headless")["status"]["attempts"][0]["headUid"] == head,
+        lambda: stage.get_job("headless")["status"]["attempts"][1]["headUid"] == head,
         "the head pod to be noted",
     )
-    worker = stage.create_pod("headless-run-a1", ray_job, "worker")
-    stage.delete_pod("headless-run-a1-head")
-    stage.await_ray_job("headless-run-a2")
-    assert stage.find_ray_job("headless-run-a1") is None
+    worker = stage.create_pod("headless-train-a2", ray_job, "worker")
+    stage.delete_pod("headless-train-a2-head")
+    stage.await_ray_job("headless-train-a3")
+    assert stage.find_ray_job("headless-train-a2") is None
     assert worker not in stage.list_pod_uids()
-    stage.succeed("headless-run-a2", 2)
-    assert list_reasons(stage.await_reason("headless", "Succeeded")) == ["HeadLost", "Succeeded"]
+    stage.publish("headless-train-a3", 3)
+    job = stage.await_reason("headless", "Succeeded")
+    assert list_reasons(job) == ["Succeeded", "HeadLost", "Succeeded"]
 
 
 def test_success_needs_a_valid_result(operator: OperatorProcess, stage: Stage):
     """Whatever runs in the head pod can write there: rubbish, however large, is no result."""
     stage.apply("claims")
-    stage.await_ray_job("claims-run-a1")
-    stage.core.patch_namespaced_config_map(
-        "claims-run-a1", stage.namespace, {"data": {PROGRESS_KEY: '{"attempt": 1, ' * 5000}}
-    )
-    stage.set_ray_job("claims-run-a1", jobStatus="SUCCEEDED", jobDeploymentStatus="Complete")
+    stage.await_ray_job("claims-prepare-a1")
+    stage.write_progress("claims-prepare-a1", 1, '{"attempt": 1, ' * 5000)
+    stage.set_ray_job("claims-prepare-a1", jobStatus="SUCCEEDED", jobDeploymentStatus="Complete")
     job = stage.await_reason("claims", "Retrying")
     assert list_reasons(job) == ["NoResult"]
 
@@ -180,20 +189,20 @@ def test_success_needs_a_valid_result(operator: OperatorProcess, stage: Stage):
 @pytest.mark.parametrize("kind", ["ConfigMap", "RayJob"])
 def test_an_object_in_the_way_is_named(operator: OperatorProcess, stage: Stage, kind: str):
     """Adopting an object that somebody else made would run their code as the job's."""
-    stage.create_foreign(kind, {"ConfigMap": "taken-manifest", "RayJob": "taken-run-a1"}[kind])
+    stage.create_foreign(kind, {"ConfigMap": "taken-manifest", "RayJob": "taken-prepare-a1"}[kind])
     stage.apply("taken")
     job = stage.await_reason("taken", "NameConflict")
     assert read_conditions(job)["Stalled"] == "True"
     assert f"{kind} taken-" in job["status"]["conditions"][0]["message"]
-    stage.delete_foreign(kind, {"ConfigMap": "taken-manifest", "RayJob": "taken-run-a1"}[kind])
+    stage.delete_foreign(kind, {"ConfigMap": "taken-manifest", "RayJob": "taken-prepare-a1"}[kind])
     stage.await_reason("taken", "Starting")
-    assert stage.find_ray_job("taken-run-a1") is not None
+    assert stage.find_ray_job("taken-prepare-a1") is not None
 
 
 def test_children_go_with_the_job(operator: OperatorProcess, stage: Stage):
     """No finalizer: a job can be deleted whether or not the operator runs."""
     stage.apply("gone")
-    stage.await_ray_job("gone-run-a1")
+    stage.await_ray_job("gone-prepare-a1")
     assert "finalizers" not in stage.get_job("gone")["metadata"]
     operator.kill()
     stage.delete_job("gone")
@@ -204,8 +213,8 @@ def test_a_finished_job_is_cleaned_up_and_stays(operator: OperatorProcess, stage
     """What it created goes after clusterTTLSeconds; the job itself would be trained anew by
     whoever applies it from git."""
     stage.apply("tidy", clusterTTLSeconds=0)
-    stage.await_ray_job("tidy-run-a1")
-    stage.succeed("tidy-run-a1", 1)
+    stage.await_ray_job("tidy-prepare-a1")
+    stage.publish("tidy-prepare-a1", 1)
     stage.await_reason("tidy", "Succeeded")
     wait_until(lambda: not stage.list_children("tidy"), "children to be deleted")
     operator.kill()
@@ -219,13 +228,13 @@ def test_the_head_may_write_its_progress_and_nothing_else(
 ):
     """The pods run what models and data sets bring along; their token must be worth nothing."""
     stage.apply("meek")
-    stage.await_ray_job("meek-run-a1")
+    stage.await_ray_job("meek-prepare-a1")
     kubeconfig = control_plane.create_kubeconfig(stage.namespace, "meek-runtime")
     with config.new_client_from_config(str(kubeconfig)) as poor:
         core = client.CoreV1Api(poor)
-        core.patch_namespaced_config_map("meek-run-a1", stage.namespace, {"data": {"a": "b"}})
+        core.patch_namespaced_config_map("meek-progress", stage.namespace, {"data": {"a": "b"}})
         for forbidden in (
-            lambda: core.read_namespaced_config_map("meek-run-a1", stage.namespace),
+            lambda: core.read_namespaced_config_map("meek-progress", stage.namespace),
             lambda: core.patch_namespaced_config_map("meek-manifest", stage.namespace, {}),
             lambda: core.list_namespaced_secret(stage.namespace),
             lambda: core.list_namespaced_pod(stage.namespace),
@@ -239,18 +248,20 @@ def test_the_runtime_is_heard(
 ):
     """Both ends of the progress, with the head pod's own token: what one writes the other shows."""
     stage.apply("told")
-    stage.await_ray_job("told-run-a1")
-    stage.set_ray_job("told-run-a1", jobStatus="RUNNING", jobDeploymentStatus="Running")
+    stage.await_ray_job("told-prepare-a1")
+    stage.set_ray_job("told-prepare-a1", jobStatus="RUNNING", jobDeploymentStatus="Running")
     kubeconfig = control_plane.create_kubeconfig(stage.namespace, "told-runtime")
     user = json.loads(kubeconfig.read_text())["users"][0]["user"]
     (tmp_path / "token").write_text(user["token"])
     (tmp_path / "ca.crt").write_bytes(control_plane.authority.certificate.read_bytes())
-    writer = ConfigMapWriter(control_plane.url, f"{stage.namespace}/told-run-a1", tmp_path)
+    writer = ConfigMapWriter(control_plane.url, f"{stage.namespace}/told-progress", tmp_path)
     progress = ConfigMapProgress(PlainProgress(("train",)), writer.write, attempt=1)
-    progress.start_stage("train")
-    stage.await_reason("told", "Training")
+    progress.start_stage("split")
+    wait_until(
+        lambda: stage.get_job("told")["status"].get("progress"), "the operator to show progress"
+    )
     progress.finish(ResultDocument(exit_code=15, message="The loss is NaN."))
-    stage.fail_ray_job("told-run-a1")
+    stage.fail_ray_job("told-prepare-a1")
     job = stage.await_reason("told", "Diverged")
     assert "The loss is NaN." in job["status"]["conditions"][0]["message"]
     assert job["status"]["attempts"][0]["exitCode"] == 15
@@ -260,19 +271,19 @@ def test_the_runtime_is_heard(
 def test_nothing_changes_without_a_cause(operator: OperatorProcess, stage: Stage):
     """A write on every event feeds itself, and a thousand jobs would drown the API server."""
     stage.apply("calm")
-    stage.await_ray_job("calm-run-a1")
-    stage.set_ray_job("calm-run-a1", jobStatus="RUNNING", jobDeploymentStatus="Running")
+    stage.await_ray_job("calm-prepare-a1")
+    stage.set_ray_job("calm-prepare-a1", jobStatus="RUNNING", jobDeploymentStatus="Running")
     stage.await_reason("calm", "Preparing")
     stage.apply("done")
-    stage.await_ray_job("done-run-a1")
-    stage.succeed("done-run-a1", 1)
+    stage.await_ray_job("done-prepare-a1")
+    stage.publish("done-prepare-a1", 1)
     stage.await_reason("done", "Succeeded")
     before = {name: stage.get_job(name)["metadata"]["resourceVersion"] for name in ("calm", "done")}
     operator.kill()
     operator.start()
     passes = operator.count("loam_operator_reconciles_total")
     for _ in range(5):  # events that say nothing new
-        stage.set_ray_job("calm-run-a1", rayClusterName=f"c{random.random()}")
+        stage.set_ray_job("calm-prepare-a1", rayClusterName=f"c{random.random()}")
     wait_until(lambda: operator.count("loam_operator_reconciles_total") > passes, "another pass")
     after = {name: stage.get_job(name)["metadata"]["resourceVersion"] for name in before}
     assert after == before
@@ -289,11 +300,11 @@ def test_killed_at_random_moments(operator: OperatorProcess, stage: Stage):
         operator.start(is_awaited=chance.random() < 0.5)
     uids = {}
     for name in names:
-        uids[name] = stage.await_ray_job(f"{name}-run-a1")["metadata"]["uid"]
-        stage.set_ray_job(f"{name}-run-a1", jobStatus="RUNNING", jobDeploymentStatus="Running")
+        uids[name] = stage.await_ray_job(f"{name}-prepare-a1")["metadata"]["uid"]
+        stage.set_ray_job(f"{name}-prepare-a1", jobStatus="RUNNING", jobDeploymentStatus="Running")
         operator.kill()
         operator.start(is_awaited=False)
-        stage.succeed(f"{name}-run-a1", 1)
+        stage.publish(f"{name}-prepare-a1", 1)
     for name in names:
         job = stage.await_reason(name, "Succeeded")
         assert list_reasons(job) == ["Succeeded"]
@@ -314,10 +325,10 @@ def test_others_write_at_the_same_time(operator: OperatorProcess, stage: Stage):
     writer = threading.Thread(target=keep_labelling)
     writer.start()
     try:
-        stage.await_ray_job("busy-run-a1")
-        stage.set_ray_job("busy-run-a1", jobStatus="RUNNING", jobDeploymentStatus="Running")
+        stage.await_ray_job("busy-prepare-a1")
+        stage.set_ray_job("busy-prepare-a1", jobStatus="RUNNING", jobDeploymentStatus="Running")
         stage.await_reason("busy", "Preparing")
-        stage.succeed("busy-run-a1", 1)
+        stage.publish("busy-prepare-a1", 1)
         stage.await_reason("busy", "Succeeded")
     finally:
         is_over.set()
@@ -339,12 +350,12 @@ def test_a_second_operator_waits_and_takes_over(
         second.start(is_awaited=False)
         wait_until(lambda: second.read("healthz"), "the second operator to run")
         stage.apply("shared")
-        stage.await_ray_job("shared-run-a1")
+        stage.await_ray_job("shared-prepare-a1")
         assert second.read("readyz") is None
         assert second.count("loam_operator_transitions_total") == 0
         operator.kill()
         wait_until(lambda: second.read("readyz") is not None, "the second one to take over")
-        stage.succeed("shared-run-a1", 1)
+        stage.publish("shared-prepare-a1", 1)
         stage.await_reason("shared", "Succeeded")
     finally:
         second.kill()
@@ -361,7 +372,7 @@ def test_a_stopped_operator_hands_over_at_once(
     with run_operator(control_plane.kubeconfig, log, POD_NAME="operator-1", **settings):
         assert time.monotonic() - started < LEASE_SECONDS
         stage.apply("next")
-        stage.await_ray_job("next-run-a1")
+        stage.await_ray_job("next-prepare-a1")
 
 
 def test_the_api_server_goes_and_comes_back(
@@ -369,9 +380,9 @@ def test_the_api_server_goes_and_comes_back(
 ):
     """What happened meanwhile is found out, and nothing is done twice."""
     stage.apply("patient")
-    stage.await_ray_job("patient-run-a1")
+    stage.await_ray_job("patient-prepare-a1")
     control_plane.kill_apiserver()
     control_plane.start_apiserver()
-    stage.succeed("patient-run-a1", 1)
+    stage.publish("patient-prepare-a1", 1)
     job = stage.await_reason("patient", "Succeeded")
     assert list_reasons(job) == ["Succeeded"]

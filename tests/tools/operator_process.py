@@ -17,9 +17,10 @@ from kubernetes.client.exceptions import ApiException
 from tests.tools.processes import find_free_port
 from tests.tools.waiting import wait_until
 
-from loam_api.progress_document import PROGRESS_KEY, ProgressDocument, ResultDocument
+from loam_api.progress_document import ProgressDocument, ResultDocument, name_progress_key
 
 _RAY_JOBS = {"group": "ray.io", "version": "v1", "plural": "rayjobs"}
+RUN_KEY = "0123456789abcdef"
 _JOBS = {"group": "loam.dev", "version": "v1alpha1", "plural": "finetunejobs"}
 
 
@@ -297,16 +298,25 @@ class Stage:
         return names + [f"RayJob {one['metadata']['name']}" for one in ray_jobs["items"]]
 
     def say(self, name: str, attempt: int, **fields: Any) -> None:
-        """Write progress, as the head pod does."""
+        """Write progress of a RayJob's attempt, as its head pod does."""
         document = ProgressDocument.model_validate({"attempt": attempt, **fields}).to_json()
+        self.write_progress(name, attempt, document)
+
+    def write_progress(self, name: str, attempt: int, text: str) -> None:
+        """Write whatever text where the progress of a RayJob's attempt stands."""
+        job = name.rsplit("-", 2)[0]
         self.core.patch_namespaced_config_map(
-            name, self.namespace, {"data": {PROGRESS_KEY: document}}
+            f"{job}-progress", self.namespace, {"data": {name_progress_key(attempt): text}}
         )
 
-    def succeed(self, name: str, attempt: int) -> None:
-        """The pipeline published, and KubeRay saw the job end well."""
-        self.say(name, attempt, result=ResultDocument(exit_code=0, method="lora"))
+    def succeed(self, name: str, attempt: int, **found: Any) -> None:
+        """The step is done, and KubeRay saw its RayJob end well."""
+        self.say(name, attempt, result=ResultDocument(exit_code=0, **found))
         self.set_ray_job(name, jobStatus="SUCCEEDED", jobDeploymentStatus="Complete")
+
+    def publish(self, name: str, attempt: int) -> None:
+        """The step finds, or leaves, a published run: the job is done."""
+        self.succeed(name, attempt, method="lora", run_key=RUN_KEY, is_published=True)
 
     def fail(self, name: str, attempt: int, exit_code: int, message: str = "") -> None:
         """The pipeline ended with an exit code, and KubeRay saw the job fail."""

@@ -13,12 +13,16 @@ from loam_api.validation import validate_manifest
 from loam_runtime.attempt import Attempt, claim_attempt, read_attempt
 from loam_runtime.errors import FencedError, LoamError
 
-ATTEMPT = Attempt(1, "job-uid", "head-1", "raysubmit_a", "team/job-run-a1", 1)
+ATTEMPT = Attempt(
+    "train", 1, "0123456789abcdef", "job-uid", "head-1", "raysubmit_a", "team/job-progress", 1
+)
 ENVIRONMENT = {
+    "LOAM_STEP": "train",
     "LOAM_ATTEMPT": "3",
+    "LOAM_RUN_KEY": "0123456789abcdef",
     "LOAM_JOB_UID": "job-uid",
     "LOAM_POD_UID": "head-1",
-    "LOAM_PROGRESS": "team/job-run-a3",
+    "LOAM_PROGRESS": "team/job-progress",
     "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps({"metadata": {"job_submission_id": "raysubmit_a"}}),
 }
 
@@ -65,7 +69,9 @@ def test_claims_of_other_attempts_are_apart(job, other):
 
 def test_attempt_is_read_from_the_environment():
     attempt = read_attempt(ENVIRONMENT)
-    assert attempt == Attempt(3, "job-uid", "head-1", "raysubmit_a", "team/job-run-a3", 1)
+    assert attempt == Attempt(
+        "train", 3, "0123456789abcdef", "job-uid", "head-1", "raysubmit_a", "team/job-progress", 1
+    )
 
 
 @pytest.mark.parametrize("missing", ["LOAM_ATTEMPT", "LOAM_JOB_UID", "LOAM_PROGRESS"])

@@ -1,4 +1,4 @@
-"""Progress for the operator: one small document in the attempt's own ConfigMap.
+"""Progress for the operator: one small document in the job's ConfigMap, under the attempt's key.
 
 A thread of its own writes it, so that a slow API server never holds up the work. It is told
 seldom; the result is told at once, and again until the API server has it.
@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loam_api.progress_document import PROGRESS_KEY, ProgressDocument, ResultDocument
+from loam_api.progress_document import ProgressDocument, ResultDocument, name_progress_key
 from loam_runtime.observability.work import Work
 
 if TYPE_CHECKING:
@@ -52,10 +52,11 @@ class ConfigMapWriter:
         Raises:
             OSError: the API server did not take it.
         """
+        key = name_progress_key(document.attempt)
         request = urllib.request.Request(
             self._url,
             method="PATCH",
-            data=json.dumps({"data": {PROGRESS_KEY: document.to_json()}}).encode(),
+            data=json.dumps({"data": {key: document.to_json()}}).encode(),
             headers={
                 "Authorization": f"Bearer {self._token.read_text().strip()}",
                 "Content-Type": "application/merge-patch+json",

@@ -33,6 +33,8 @@ class JobContext:
         work_dir: local scratch folder of this run.
         micro_batch_divisor: how much smaller micro-batches are than planned, after an attempt
             that ran out of memory.
+        num_pods: training pods of which this is one, each a machine of its own; 0 outside of a
+            cluster, where all training processes share this machine.
     """
 
     job: FineTuneJob
@@ -42,6 +44,7 @@ class JobContext:
     run_key: str
     work_dir: Path
     micro_batch_divisor: int = 1
+    num_pods: int = 0
 
     @property
     def output_uri(self) -> str:
@@ -84,3 +87,7 @@ class JobContext:
     def release_base_model(self) -> None:
         """Give its memory back: the training processes load their own."""
         self.__dict__.pop("base_model", None)
+        if self.device.startswith("cuda"):
+            import torch
+
+            torch.cuda.empty_cache()

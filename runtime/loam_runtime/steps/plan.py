@@ -24,14 +24,18 @@ def plan_training(
 ) -> dict[str, Any]:
     """Write `plan.json` and return it: every choice of the training, with its reason."""
     spec = context.job.spec
-    tables = read_tables(split, synthetic)
-    model = ModelFacts.from_dict(read_model_facts(context.model_folder))
-    facts = Facts(model, measure_rows(context, tables))
-    resolved = plan(facts, detect_hardware(spec.compute.device), spec)
+    facts = measure_facts(context, read_tables(split, synthetic))
+    resolved = plan(facts, detect_hardware(spec.compute.device, context.num_pods), spec)
     for warning in resolved.warnings:
         monitor.log("plan_warning", warning=warning, level="warning")
     (out / "plan.json").write_text(json.dumps(resolved.to_dict(), indent=1))
     return resolved.to_dict()
+
+
+def measure_facts(context: JobContext, tables: JobTables) -> Facts:
+    """All that a plan stands on."""
+    model = ModelFacts.from_dict(read_model_facts(context.model_folder))
+    return Facts(model, measure_rows(context, tables))
 
 
 def measure_rows(context: JobContext, tables: JobTables) -> DataFacts:
@@ -46,7 +50,7 @@ def measure_rows(context: JobContext, tables: JobTables) -> DataFacts:
     per_class = Counter(tables.train["target"]).values() if is_classification else [0]
     return DataFacts(
         num_real_rows=len(tables.train),
-        num_synthetic_rows=len(tables.synthetic) if tables.synthetic else 0,
+        num_synthetic_rows=_count_synthetic(context, tables),
         num_validation_rows=len(tables.validation) if tables.validation else 0,
         num_test_rows=len(tables.test) if tables.test else 0,
         min_rows_per_class=min(per_class),
@@ -55,3 +59,10 @@ def measure_rows(context: JobContext, tables: JobTables) -> DataFacts:
         num_tokens=sum(lengths),
         num_supervised_tokens=num_supervised,
     )
+
+
+def _count_synthetic(context: JobContext, tables: JobTables) -> int | None:
+    """None where they are still to be written."""
+    if tables.synthetic is not None:
+        return len(tables.synthetic)
+    return None if context.job.spec.synthesis else 0

@@ -11,7 +11,7 @@ from loam_runtime.data.prompt import build_contract
 from loam_runtime.data.tables import read_table, write_table
 from loam_runtime.secrets import read_secret
 from loam_runtime.storage.cache import cache_dir
-from loam_runtime.storage.registry import open_store
+from loam_runtime.storage.registry import is_local, open_store
 from loam_runtime.synthesis.stage import SynthesisResult, synthesize
 from loam_runtime.synthesis.teachers import OpenAICompatibleTeacher, SelfTeacher
 
@@ -28,8 +28,7 @@ def synthesize_rows(
     spec = context.job.spec
     train = read_table(split / "data" / "train.parquet")
     contract = build_contract(spec.data, train["target"], context.tokenizer)
-    # Answers outlive the run: the next job of the namespace that asks the same pays nothing.
-    cache = cache_dir() / "teacher" / context.job.metadata.namespace
+    folder = cache_dir() / "teacher" / context.job.metadata.namespace
     result = synthesize(
         train,
         contract,
@@ -38,12 +37,22 @@ def synthesize_rows(
         teacher=build_teacher(context),
         test_inputs=_read_test_inputs(split),
         seed=spec.training.seed,
-        journal_dir=cache / "journal",
-        journal_store=open_store(f"file://{cache / 'segments'}"),
+        journal_dir=folder / "journal",
+        journal_store=open_store(_locate_answers(context, folder)),
         monitor=monitor,
     )
     _write_result(result, out)
     return {"report": result.report, "usage": result.usage}
+
+
+def _locate_answers(context: JobContext, folder: Path) -> str:
+    """Where answers outlive the run: the next job that asks the same pays nothing.
+
+    On one machine that is its disk; a pod's disk goes with the pod, so there it is the output.
+    """
+    if is_local(context.output_uri):
+        return f"file://{folder / 'segments'}"
+    return f"{context.output_uri}/cache/teacher/{context.job.metadata.namespace}"
 
 
 def build_teacher(context: JobContext) -> Teacher:

@@ -71,7 +71,10 @@ def fit(
         LoamError: as `loop.train`; or workers were lost more often than Ray restarts them.
         KeyboardInterrupt: Ctrl-C; the workers were given half a minute to save a checkpoint.
     """
-    with connect_ray(config.num_workers), tempfile.TemporaryDirectory(prefix="loam-ray-") as folder:
+    with (
+        connect_ray(config.num_workers) as is_cluster,
+        tempfile.TemporaryDirectory(prefix="loam-ray-") as folder,
+    ):
         import ray
 
         node = ray.get_runtime_context().get_node_id()
@@ -86,7 +89,7 @@ def fit(
             output_dir,
             node,
         )
-        if os.environ.get("RAY_ADDRESS"):
+        if is_cluster:
             share_rows(run.open(), train_path, validation_path)
         result = _fit_task(task, Path(folder), on_event)
         if not any(output_dir.glob("*")):  # rank 0 was on another machine
@@ -95,20 +98,21 @@ def fit(
 
 
 @contextlib.contextmanager
-def connect_ray(num_workers: int) -> Iterator[None]:
+def connect_ray(num_workers: int) -> Iterator[bool]:
     """A Ray to train on: one that is connected already, the one at RAY_ADDRESS, or a new local one.
 
-    What was connected here is disconnected at the end, and a local Ray ends with it.
+    What was connected here is disconnected at the end, and a local Ray ends with it. Yields
+    whether there may be workers on other machines.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()})
     import ray
 
     if ray.is_initialized():
-        yield
+        yield True
         return
     try:
         _init_ray(num_workers)
-        yield
+        yield bool(os.environ.get("RAY_ADDRESS"))
     finally:
         ray.shutdown()
 
@@ -141,10 +145,13 @@ def _fit_task(
     task: WorkerTask, ray_dir: Path, on_event: Callable[[dict[str, Any]], None]
 ) -> TrainResult:
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from loam_runtime.training.ray_mailbox import Mailbox
 
-    mailbox = Mailbox.remote()
+    # On this node: were it on a worker's, it would be lost with that worker.
+    here = NodeAffinitySchedulingStrategy(task.driver_node, soft=False)
+    mailbox = Mailbox.options(scheduling_strategy=here).remote()
     trainer = _build_trainer(task, mailbox, ray_dir)
     future = _start(trainer.fit)
     try:

@@ -120,7 +120,9 @@ def test_server_default_equals_python_default(root):
     spec = root["properties"]["spec"]["properties"]
     given = {"model": {"uri": "file://m"}, "output": {"uri": "file://o"}}
     given["data"] = {"seeds": {"uri": "file://s"}, "task": "text"}
-    parsed = FineTuneJobSpec.model_validate(given).model_dump(mode="json", by_alias=True)
+    parsed = FineTuneJobSpec.model_validate(given).model_dump(
+        mode="json", by_alias=True, exclude_none=True
+    )
     for block in ("training", "evaluation", "compute"):
         assert spec[block]["default"] == parsed[block]
 

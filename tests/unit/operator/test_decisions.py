@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.unit.operator.world import KEY, SPEC, START, Operator, World
+from tests.unit.operator.world import KEY, RUN_KEY, SPEC, START, Operator, World
 
+from loam_api.progress_document import ProgressDocument, ResultDocument
 from loam_api.status import MAX_ATTEMPTS, MAX_MESSAGE_LENGTH
 from loam_operator.cache import Cache
+from loam_operator.checking import check_spec
+from loam_operator.decision import Launch
 from loam_operator.failures import FAILURES, FAILURES_BY_EXIT
 from loam_operator.judge import judge_attempt
-from loam_operator.observed import Observed, PodView
-from loam_operator.reconcile import reconcile
+from loam_operator.observed import JobView, Observed, PodView
 from loam_operator.status import MAX_STATUS_BYTES, measure_status, read_state, read_status
+from loam_operator.steps import count_workers
 
 
 class Lane:
@@ -46,6 +48,19 @@ class Lane:
         self.world.collect_garbage()
         self.world.seconds += 5
 
+    def note_launches(self) -> list[Launch]:
+        """A list that fills with what the operator launches."""
+        launches: list[Launch] = []
+        create = self.world.create_attempt
+
+        async def note(job: JobView, launch: Launch) -> Any:
+            if not any(one.attempt == launch.attempt for one in launches):
+                launches.append(launch)
+            return await create(job, launch)
+
+        self.world.create_attempt = note  # type: ignore[method-assign]
+        return launches
+
     @property
     def status(self) -> Any:
         assert self.world.job is not None
@@ -65,13 +80,15 @@ class Lane:
         return [attempt.reason for attempt in self.status.attempts]
 
 
-def test_a_plain_job_costs_at_most_twelve_writes():
+def test_a_plain_job_costs_few_writes():
     """A thousand jobs are a thousand times this."""
     lane = Lane()
     lane.run_until("Succeeded")
     lane.work()
-    assert lane.world.counts.total <= 12
+    assert lane.world.counts.total <= 14
     assert lane.world.transitions == [
+        "Starting",
+        "Preparing",
         "Starting",
         "Preparing",
         "Training",
@@ -81,25 +98,50 @@ def test_a_plain_job_costs_at_most_twelve_writes():
 
 
 def test_several_steps_are_one_after_the_other():
-    """The steps of a job share its attempts' numbers; each begins when the last one is done."""
+    """The steps of a job share its attempts' numbers; each begins when the last one is done, and
+    gets what that has found out."""
     lane = Lane()
-    lane.world.steps = ("prep", "train")
-    lane.operator.cache.observe = lambda key: None  # type: ignore[method-assign]
-    observed = Observed(lane.world.job, steps=("prep", "train"))
-    decision = reconcile(observed, START)
-    assert [attempt.step for attempt in decision.status.attempts] == ["prep"]
-    done = decision.status.model_copy(
-        update={
-            "attempts": [decision.status.attempts[0].model_copy(update={"reason": "Succeeded"})]
-        }
+    launches = lane.note_launches()
+    lane.run_until("Succeeded")
+    assert [(one.step, one.attempt) for one in launches] == [("prepare", 1), ("train", 2)]
+    assert [one.run_key for one in launches] == ["", RUN_KEY]
+    assert [one.worker_memory for one in launches] == ["", "5120Mi"]
+
+
+def test_a_published_run_is_not_made_again():
+    """The same inputs and settings give the same adapter: no GPU is asked for it twice."""
+    lane = Lane()
+    lane.run_until("Preparing")
+    result = ResultDocument(exit_code=0, run_key=RUN_KEY, is_published=True)
+    lane.world.say(1, ProgressDocument(attempt=1, result=result))
+    lane.world.update_ray_job(
+        "job-prepare-a1", job_status="SUCCEEDED", deployment_status="Complete"
     )
-    raw = done.model_dump(mode="json", by_alias=True, exclude_none=True)
-    job = replace(lane.world.job, status=raw)
-    decision = reconcile(replace(observed, job=job), START)
-    assert [(one.step, one.number) for one in decision.status.attempts] == [
-        ("prep", 1),
-        ("train", 2),
-    ]
+    lane.work()
+    assert lane.state == "Succeeded"
+    assert lane.reasons == ["Succeeded"]
+
+
+def test_one_worker_writes_rows_before_the_others_are_asked_for():
+    """Many GPUs that wait for one that generates are paid for nothing."""
+    synthesis = {"strategy": "seeded", "targetCount": 10, "teacher": {"kind": "self"}}
+    lane = Lane(synthesis=synthesis, compute={"workers": {"min": 4, "max": 4}})
+    launches = lane.note_launches()
+    lane.run_until("Succeeded")
+    spec = check_spec(lane.world.job)
+    steps = [(one.step, count_workers(one.step, spec)) for one in launches]
+    assert steps == [("prepare", 0), ("generate", 1), ("train", 4)]
+
+
+def test_a_retry_by_hand_prepares_anew():
+    """The user may have corrected the very rows that were prepared."""
+    lane = Lane()
+    launches = lane.note_launches()
+    lane.run_until("Training")
+    lane.run_until("Diverged", 15)
+    lane.world.update_job(retry_token="again")
+    lane.run_until("Succeeded")
+    assert [one.step for one in launches] == ["prepare", "train", "prepare", "train"]
 
 
 @pytest.mark.parametrize("failure", [one for one in FAILURES if one.exit_code is not None])
@@ -129,8 +171,8 @@ def test_infrastructure_goes_before_the_runtimes_word():
     """A process that was killed for memory often leaves an exit code that blames the data."""
     lane = Lane()
     lane.run_until("Preparing")
-    lane.world.kill_for_memory("job-run-a1", "head")
-    lane.world.fail_ray_job("job-run-a1", "Job entrypoint command failed with exit code 10")
+    lane.world.kill_for_memory("job-prepare-a1", "head")
+    lane.world.fail_ray_job("job-prepare-a1", "Job entrypoint command failed with exit code 10")
     lane.run_until("Starting")
     assert lane.reasons[0] == "HostOutOfMemory"
 
@@ -138,26 +180,18 @@ def test_infrastructure_goes_before_the_runtimes_word():
 def test_memory_grows_after_an_oom_kill():
     """The same attempt with the same memory dies the same death."""
     lane = Lane()
-    lane.run_until("Preparing")
-    launches = []
-    create = lane.world.create_attempt
-
-    async def note(job, launch):
-        launches.append(launch)
-        return await create(job, launch)
-
-    lane.world.create_attempt = note  # type: ignore[method-assign]
-    lane.world.kill_for_memory("job-run-a1", "worker")
-    lane.run_until("Preparing")
-    assert launches[-1].memory_factor == 1.5
-    assert launches[-1].attempt == 2
+    launches = lane.note_launches()
+    lane.run_until("Training")
+    lane.world.kill_for_memory("job-train-a2", "worker")
+    lane.run_until("Training")
+    assert [(one.attempt, one.memory_factor) for one in launches] == [(1, 1), (2, 1), (3, 1.5)]
 
 
 def test_lost_heads_are_free_but_not_for_ever():
     lane = Lane(backoffLimit=0)
     for number in range(1, 10):
         lane.run_until("Preparing")
-        lane.world.replace_head(f"job-run-a{number}")
+        lane.world.replace_head(f"job-prepare-a{number}")
         lane.work(1)
     lane.run_until("HeadLost")
     assert lane.reasons == ["HeadLost"] * 9
@@ -168,11 +202,11 @@ def test_preemption_keeps_the_attempt():
     """A queue that takes pods away and gives others is no failure of anybody's."""
     lane = Lane(backoffLimit=0)
     lane.run_until("Training")
-    lane.world.hold("job-run-a1")
+    lane.world.hold("job-train-a2")
     lane.work()
     assert lane.state == "Queued"
     lane.run_until("Succeeded")
-    assert lane.reasons == ["Succeeded"]
+    assert lane.reasons == ["Succeeded", "Succeeded"]
 
 
 def test_the_deadline_ends_the_attempt():
@@ -211,7 +245,7 @@ def test_pods_on_a_silent_node_do_not_hold_the_job_for_ever():
     """A pod whose kubelet is gone stays Terminating; after two minutes the fence is enough."""
     lane = Lane()
     lane.run_until("Preparing")
-    lane.world.delete_job_object("job-run-a1")
+    lane.world.delete_job_object("job-prepare-a1")
     lane.work()
     assert lane.reasons == ["HeadLost"]
     lane.world.seconds += 120 + 119
@@ -260,7 +294,7 @@ def test_status_is_bounded_whatever_is_told():
             lane.run_until("Suspended")
             lane.world.change_spec(suspend=False)
         else:
-            lane.world.fail_ray_job(f"job-run-a{number}", "ü" * 100_000 + "\x00\n")
+            lane.world.fail_ray_job(f"job-prepare-a{number}", "ü" * 100_000 + "\x00\n")
             lane.run_until("Unknown" if number % 4 == 0 else "Starting")
             if number % 4 == 0:
                 lane.world.update_job(retry_token=f"t{number}" * 50)
@@ -328,7 +362,7 @@ def test_progress_is_written_seldom():
     before = lane.world.counts.progress
     for percent in range(100):
         lane.world.write_progress(
-            1, f'{{"attempt": 1, "stage": "train", "summary": "train {percent} %"}}'
+            2, f'{{"attempt": 2, "stage": "train", "summary": "train {percent} %"}}'
         )
         lane.work(1)
         lane.world.seconds += 1

@@ -15,10 +15,11 @@ from loam_operator.checking import check_spec
 from loam_operator.children import build_children
 from loam_operator.decision import Launch
 from loam_operator.names import MAX_ATTEMPT_NUMBER, name_attempt
-from loam_operator.observed import DEFAULT_STEPS, JobView
-from loam_operator.pods import multiply_memory
+from loam_operator.observed import JobView
+from loam_operator.quantities import multiply_memory
 from loam_operator.rayjob import build_ray_job
 from loam_operator.settings import Settings
+from loam_operator.steps import STEPS
 
 SETTINGS = Settings(image="registry.example/runtime:1", pull_secrets=("pull",))
 TEACHER = {
@@ -50,7 +51,7 @@ JOB = JobView(
 
 
 def build(launch: Launch | None = None, job: JobView = JOB) -> dict[str, Any]:
-    return build_ray_job(job, check_spec(job), launch or Launch("run", 1), SETTINGS)
+    return build_ray_job(job, check_spec(job), launch or Launch("train", 1), SETTINGS)
 
 
 def get_pods(ray_job: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -103,11 +104,11 @@ def test_pods_are_restricted(role):
     assert pod["spec"]["automountServiceAccountToken"] is False
 
 
-def test_only_the_head_has_token_manifest_and_teachers_key():
+def test_only_the_head_has_token_and_manifest():
     """What trains runs what models and data bring along: it gets nothing that it does not need."""
     pods = get_pods(build())
     names = {role: {one["name"] for one in pod["spec"]["volumes"]} for role, pod in pods.items()}
-    assert names["head"] - names["worker"] == {"job", "token", "teacher"}
+    assert names["head"] - names["worker"] == {"job", "token"}
     assert names["worker"] == names["submitter"]
     assert "serviceAccountName" not in pods["worker"]["spec"]
     assert "storage" not in json.dumps(pods["submitter"])
@@ -120,6 +121,29 @@ def test_the_head_names_every_port_that_is_asked_for():
     assert (named["gcs-server"], named["dashboard"]) == (6379, 8265)
     assert named[METRICS_PORT_NAME] == METRICS_PORT
     assert not any(others)
+
+
+def test_only_who_asks_the_teacher_gets_its_key():
+    """A key in a pod that trains is a key that a model's or a row's exploit can take along."""
+    heads = {
+        step: build(Launch(step, 1))["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]
+        for step in STEPS
+    }
+    with_key = [
+        step
+        for step, pod in heads.items()
+        if "teacher" in [one["name"] for one in pod["spec"]["volumes"]]
+    ]
+    assert with_key == ["prepare"]
+
+
+@pytest.mark.parametrize(("step", "num_workers"), [("prepare", 0), ("generate", 1), ("train", 2)])
+def test_no_gpu_is_held_by_what_needs_none(step, num_workers):
+    """Idle GPUs are most of what such a cluster costs."""
+    cluster = build(Launch(step, 1))["spec"]["rayClusterSpec"]
+    assert sum(group["replicas"] for group in cluster["workerGroupSpecs"]) == num_workers
+    head = get_container(cluster["headGroupSpec"]["template"])["resources"]
+    assert "nvidia.com/gpu" not in head["limits"]
 
 
 def test_secrets_are_references_only():
@@ -143,15 +167,28 @@ def test_secrets_are_references_only():
 def test_resources_are_the_jobs():
     pods = get_pods(build())
     head, worker = (get_container(pods[role])["resources"] for role in ("head", "worker"))
-    assert head["requests"] == {"cpu": "200m", "memory": "2Gi", "nvidia.com/gpu": "1"}
+    assert head["requests"] == {"cpu": "200m", "memory": "2Gi"}
     assert worker["limits"] == {"memory": "3Gi", "nvidia.com/gpu": "1"}
     group = build()["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
     assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (2, 2, 2)
     assert group["rayStartParams"]["num-cpus"] == "1"
 
 
+def test_a_worker_gets_what_the_plan_needs():
+    """A default that is too small costs an attempt, one that is too large a node."""
+    compute = {"worker": {"cpu": "1"}}
+    job = replace(JOB, spec={**JOB.spec, "compute": compute})
+    for launch, memory in (
+        (Launch("train", 2), "4Gi"),
+        (Launch("train", 2, worker_memory="5120Mi"), "5120Mi"),
+        (Launch("train", 2, worker_memory="5120Mi", memory_factor=1.5), "7680Mi"),
+    ):
+        worker = get_container(get_pods(build(launch, job))["worker"])
+        assert worker["resources"]["limits"]["memory"] == memory
+
+
 def test_more_memory_after_an_oom_kill():
-    pods = get_pods(build(Launch("run", 2, memory_factor=1.5)))
+    pods = get_pods(build(Launch("train", 2, memory_factor=1.5)))
     assert get_container(pods["worker"])["resources"]["limits"]["memory"] == "4608Mi"
     assert multiply_memory("513Mi", 1.5) == "770Mi"
     assert multiply_memory("2Ti", 2) == "4194304Mi"
@@ -177,14 +214,14 @@ def test_queue_labels_reach_the_ray_job_and_no_others():
 
 def test_longest_names_fit():
     """Over 47 characters KubeRay refuses the RayJob, when it is too late for the user."""
-    for step in DEFAULT_STEPS:
+    for step in STEPS:
         assert len(name_attempt("j" * 34, step, MAX_ATTEMPT_NUMBER)) <= 47
 
 
 def test_every_child_is_owned_and_found_again():
     """One without an owner outlives its job; one without a label is never deleted at its end."""
-    launch = Launch("run", 1)
-    for child in [*build_children(JOB, launch), build(launch)]:
+    launch = Launch("train", 1)
+    for child in [*build_children(JOB), build(launch)]:
         (owner,) = child["metadata"]["ownerReferences"]
         assert (owner["uid"], owner["controller"]) == ("uid", True), child["kind"]
         assert child["metadata"]["labels"]["loam.dev/job-uid"] == "uid"
@@ -193,7 +230,7 @@ def test_every_child_is_owned_and_found_again():
 
 def test_the_manifest_is_the_users():
     """What the runtime reads must be what was validated, and nothing that Kubernetes added."""
-    (manifest,) = [one for one in build_children(JOB, Launch("run", 1)) if "immutable" in one]
+    (manifest,) = [one for one in build_children(JOB) if "immutable" in one]
     document = json.loads(manifest["data"]["job.yaml"])
     assert document["spec"] == JOB.spec
     assert document["metadata"] == {"name": "job", "namespace": "team"}

@@ -30,6 +30,15 @@ SPEC: dict[str, Any] = {
 }
 
 
+RUN_KEY = "0123456789abcdef"
+CHILDREN = ("manifest", "progress", "ServiceAccount", "Role", "RoleBinding")
+STAGES = {
+    "prepare": ("split",),
+    "generate": ("synthesize",),
+    "train": ("plan", "train", "evaluate"),
+}
+
+
 class Crash(Exception):
     """The operator's process dies at this very call."""
 
@@ -53,7 +62,6 @@ class World:
     """What is true. Methods named like `Cluster`'s are the operator's, all others happen to it."""
 
     spec: dict[str, Any] = field(default_factory=lambda: dict(SPEC))
-    steps: tuple[str, ...] = ("run",)
 
     def __post_init__(self) -> None:
         self.seconds = 0.0
@@ -63,7 +71,7 @@ class World:
         self.ray_jobs: dict[str, RayJobView] = {}
         self.pods: dict[str, PodView] = {}
         self.progress: dict[int, str] = {}
-        self.children = {"ServiceAccount", "ConfigMap"}
+        self.children = set(CHILDREN)
         self.foreign: set[str] = set()
         self.hints: tuple[Hint, ...] = ()
         self.num_looks = 0
@@ -88,7 +96,6 @@ class World:
             tuple(self.ray_jobs.values()),
             tuple(self.pods.values()),
             dict(self.progress),
-            steps=self.steps,
         )
 
     async def patch_status(self, job: JobView, patch: dict[str, Any]) -> JobView:
@@ -119,7 +126,7 @@ class World:
         held = self.ray_jobs.get(name)
         if held is None:
             self._check_launch(launch)
-            self.counts.created += 4  # with its progress ConfigMap, Role and RoleBinding
+            self.counts.created += 1
             held = RayJobView(
                 name, self.make_uid(), job.uid, launch.step, launch.attempt, self.make_version()
             )
@@ -150,8 +157,8 @@ class World:
         self._maybe_crash()
 
     async def delete_access(self, job: JobView) -> None:
-        self.counts.deleted += 4
-        self.children = {"ServiceAccount", "ConfigMap"}
+        self.counts.deleted += len(CHILDREN)
+        self.children = set(CHILDREN)
 
     # --- what must never happen ------------------------------------------------------------
     def _check_launch(self, launch: Launch) -> None:
@@ -162,7 +169,11 @@ class World:
         assert not state.is_terminal, "an attempt after the end"
         assert not status.attempts[-1].reason, "an attempt that no status tells of"
         assert status.attempts[-1].number == launch.attempt, "an attempt out of order"
-        working = [pod.name for pod in self.pods.values() if self._may_work(pod)]
+        working = [
+            pod.name
+            for pod in self.pods.values()
+            if self._may_work(pod) and pod.attempt not in self.successes
+        ]
         assert not working, f"attempt {launch.attempt} beside {working}"
 
     def _may_work(self, pod: PodView) -> bool:
@@ -245,7 +256,6 @@ class World:
         for ray_job in list(self.ray_jobs.values()):
             if ray_job.is_deleting and not self.list_pods(ray_job.name):
                 del self.ray_jobs[ray_job.name]
-                self.progress.pop(ray_job.attempt, None)
 
     def list_pods(self, ray_job: str) -> list[PodView]:
         if ray_job not in self.ray_jobs:
@@ -299,13 +309,14 @@ class World:
         if head is None or head.is_over or self.claims.get((one.attempt, one.job_id)) != head.uid:
             self.fail_ray_job(name, "The head does not answer.")
             return
-        stages = ("split", "plan", "train", "evaluate")
+        stages = STAGES[one.step]
         told = parse_progress(self.progress.get(one.attempt, ""), one.attempt)
         index = stages.index(told.stage) + 1 if told and told.stage in stages else 0
         if exit_code == 0 and index < len(stages):
             self.say(one.attempt, ProgressDocument(attempt=one.attempt, stage=stages[index]))
             return
-        result = ResultDocument(exit_code=exit_code, message="as it went")
+        found = {"run_key": RUN_KEY, "worker_memory_bytes": 5 * 2**30} if exit_code == 0 else {}
+        result = ResultDocument(exit_code=exit_code, message="as it went", **found)
         self.say(one.attempt, ProgressDocument(attempt=one.attempt, result=result))
         if exit_code:
             self.fail_ray_job(name, f"Job entrypoint command failed with exit code {exit_code}")
@@ -401,8 +412,7 @@ class Operator:
             self.hear_ray_job(name)
         for name in {**self.world.pods, **self._held("pods")}:
             self.hear_pod(name)
-        for attempt in {**self.world.progress, **self._held("progress")}:
-            self.hear_progress(attempt)
+        self.hear_progress()
 
     def _held(self, kind: str) -> dict[Any, Any]:
         entry = self.cache._entries.get(KEY)
@@ -426,11 +436,12 @@ class Operator:
         elif name in self._held("pods"):
             self.cache.remove_pod(KEY, name, self._held("pods")[name].uid)
 
-    def hear_progress(self, attempt: int) -> None:
-        if attempt in self.world.progress:
-            self.cache.put_progress(KEY, attempt, self.world.progress[attempt])
+    def hear_progress(self, _: str = "") -> None:
+        """All attempts write to one object, so that they are heard together."""
+        if self.world.progress:
+            self.cache.put_progress(KEY, dict(self.world.progress))
         else:
-            self.cache.remove_progress(KEY, attempt)
+            self.cache.remove_progress(KEY)
 
     def work(self) -> float | None:
         """One pass over the job; a crash loses the process."""

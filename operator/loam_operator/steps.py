@@ -1,0 +1,27 @@
+"""The steps of a job's way in a cluster: each is a RayJob of its own, with the pods it needs.
+
+No GPU is held by what needs none: the data is prepared, and a remote teacher asked, by a head pod
+alone; where the base model itself writes rows, one worker does, before the others are asked for.
+"""
+
+from __future__ import annotations
+
+from loam_api.finetunejob import FineTuneJobSpec
+
+PREPARE = "prepare"
+GENERATE = "generate"
+TRAIN = "train"
+STEPS = (PREPARE, GENERATE, TRAIN)
+
+
+def list_steps(spec: FineTuneJobSpec) -> tuple[str, ...]:
+    """The steps of this job, in order; a single worker generates and trains in one."""
+    teacher = spec.synthesis.teacher.kind if spec.synthesis else ""
+    if teacher == "self" and spec.compute.workers.max > 1:
+        return PREPARE, GENERATE, TRAIN
+    return PREPARE, TRAIN
+
+
+def count_workers(step: str, spec: FineTuneJobSpec) -> int:
+    """Worker pods of a step, beside its head."""
+    return {PREPARE: 0, GENERATE: 1, TRAIN: spec.compute.workers.max}[step]

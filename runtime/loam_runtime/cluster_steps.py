@@ -1,0 +1,181 @@
+"""What the head pod does in each step of a job in a cluster; the operator decides on the steps.
+
+prepare: read, split, ask a remote teacher, and find out what training needs; without workers.
+generate: let the base model write rows, on one worker.
+train: all the rest, on the workers.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loam_api.exits import ExitCode
+from loam_api.planning.worker_memory import estimate_worker_memory
+from loam_api.ports import METRICS_PORT
+from loam_api.progress_document import ResultDocument
+from loam_api.status import MAX_MESSAGE_LENGTH, Metrics
+from loam_runtime.errors import LoamError
+from loam_runtime.pipeline import (
+    STAGES,
+    RunOutcome,
+    Try,
+    build_context,
+    find_outcome,
+    identify_run,
+    lead_run,
+    open_run,
+    quiet_libraries,
+    run_stages,
+    take_lock,
+)
+from loam_runtime.remote import PipelineTask, run_on_worker
+from loam_runtime.sources import fetch_sources
+from loam_runtime.training.run_address import RunAddress
+
+if TYPE_CHECKING:
+    from loam_api.finetunejob import FineTuneJob, FineTuneJobSpec
+    from loam_runtime.observability.progress import Progress
+    from loam_runtime.stages import StageRunner
+    from loam_runtime.steps.context import JobContext
+    from loam_runtime.storage.run_store import RunStore
+
+_METRICS = ("0.0.0.0", METRICS_PORT)  # Prometheus asks from another pod
+
+
+def prepare(job: FineTuneJob, base_dir: Path, this_try: Try, progress: Progress) -> ResultDocument:
+    """Everything that needs no worker; a run that was published before ends the job here.
+
+    Raises:
+        LoamError: any failure that a user can meet.
+    """
+    quiet_libraries()
+    sources = fetch_sources(job.spec, base_dir)
+    run_key = identify_run(job, sources)
+    outcome = find_outcome(job, base_dir, run_key)
+    if outcome is not None:
+        return describe_run(open_run(job, base_dir, run_key), run_key, outcome)
+    run = open_run(job, base_dir, run_key)
+    with lead_run(run, job, this_try, progress, _METRICS) as monitor:
+        context = build_context(job, base_dir, sources, run, run_key)
+        stages = run_stages(context, monitor, _find_last_prepared(job.spec))
+        needed = _estimate_worker_memory(context, stages)
+    rows = ", ".join(f"{count} {side}" for side, count in stages.results["split"]["rows"].items())
+    return ResultDocument(
+        exit_code=int(ExitCode.DONE),
+        message=f"Prepared: {rows} rows.",
+        run_key=run_key,
+        worker_memory_bytes=needed,
+    )
+
+
+def _find_last_prepared(spec: FineTuneJobSpec) -> str:
+    """A remote teacher writes while no GPU is held; the base model writes on a worker."""
+    is_remote = spec.synthesis is not None and spec.synthesis.teacher.kind != "self"
+    return "synthesize" if is_remote else "split"
+
+
+def _estimate_worker_memory(context: JobContext, stages: StageRunner) -> int:
+    from loam_runtime.steps.plan import measure_facts
+    from loam_runtime.steps.rows import read_tables
+
+    synthetic = stages.folders[1] if "synthesize" in stages.results else None
+    facts = measure_facts(context, read_tables(stages.folders[0], synthetic))
+    return estimate_worker_memory(facts, context.job.spec)
+
+
+def use_workers(
+    job: FineTuneJob,
+    base_dir: Path,
+    this_try: Try,
+    progress: Progress,
+    *,
+    step: str,
+    run_key: str,
+    micro_batch_divisor: int,
+) -> ResultDocument:
+    """The steps `generate` and `train`: lead the pipeline on the workers.
+
+    Args:
+        run_key: as the step `prepare` found it.
+
+    Raises:
+        LoamError: any failure that a user can meet.
+    """
+    if not run_key:
+        raise LoamError(f"The step {step} was started without the run that it belongs to.")
+    run = open_run(job, base_dir, run_key)
+    outcome = find_outcome(job, base_dir, run_key)
+    if outcome is None:
+        is_train = step == "train"
+        num_pods = job.spec.compute.workers.max if is_train else 1
+        last = STAGES[-1] if is_train else "synthesize"
+        with lead_run(run, job, this_try, progress, _METRICS) as monitor:
+            build = partial(
+                _build_task, job, base_dir, run, run_key, num_pods, micro_batch_divisor, last
+            )
+
+            def take_over() -> PipelineTask:
+                take_lock(run, job, this_try)
+                return build()
+
+            run_on_worker(take_over, monitor)
+        if not is_train:
+            return ResultDocument(exit_code=int(ExitCode.DONE), run_key=run_key)
+        outcome = find_outcome(job, base_dir, run_key)
+    assert outcome is not None
+    return describe_run(run, run_key, outcome)
+
+
+def _build_task(
+    job: FineTuneJob,
+    base_dir: Path,
+    run: RunStore,
+    run_key: str,
+    num_pods: int,
+    micro_batch_divisor: int,
+    last_stage: str,
+) -> PipelineTask:
+    address = RunAddress(job.spec.output.uri, run_key, run.token)
+    return PipelineTask(job, base_dir, address, num_pods, micro_batch_divisor, last_stage)
+
+
+def describe_run(run: RunStore, run_key: str, outcome: RunOutcome) -> ResultDocument:
+    """What the operator shows of a published run."""
+    plan = _read_result(run, "plan")
+    verdict = outcome.run["verdict"] or {}
+    return ResultDocument(
+        exit_code=int(ExitCode.DONE),
+        message=str(verdict.get("text", ""))[:MAX_MESSAGE_LENGTH],
+        run_key=run_key,
+        is_published=True,
+        method=plan["method"],
+        method_reason=_find_reason(plan)[:MAX_MESSAGE_LENGTH],
+        metrics=_find_metrics(_read_result(run, "baselines"), _read_result(run, "evaluate")),
+    )
+
+
+def _read_result(run: RunStore, stage: str) -> dict[str, Any]:
+    return dict(json.loads(run.get(f"stages/{stage}.json"))["result"])
+
+
+def _find_reason(plan: dict[str, Any]) -> str:
+    reasons = [one for one in plan.get("reasons", []) if one["field"] == "training.method"]
+    return str(reasons[0]["why"]) if reasons else ""
+
+
+def _find_metrics(before: dict[str, Any], after: dict[str, Any]) -> Metrics | None:
+    """The decisive metric of the adapter and of the best baseline."""
+    verdict = after.get("verdict") or {}
+    difference = verdict.get("difference")
+    if not difference or not after["models"]:
+        return None
+    name = difference["metric"]
+    baselines = [one for one in before["models"] if one["name"] == verdict["best_baseline"]]
+    return Metrics(
+        name=name,
+        score=after["models"][0]["metrics"][name]["value"],
+        best_baseline=baselines[0]["metrics"][name]["value"] if baselines else None,
+    )
