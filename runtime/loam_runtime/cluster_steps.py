@@ -8,7 +8,6 @@ train: all the rest, on the workers.
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +32,7 @@ from loam_runtime.pipeline import (
 )
 from loam_runtime.remote import PipelineTask, run_on_worker
 from loam_runtime.sources import fetch_sources
+from loam_runtime.storage.registry import resolve_uri
 from loam_runtime.training.run_address import RunAddress
 
 if TYPE_CHECKING:
@@ -110,36 +110,25 @@ def use_workers(
     outcome = find_outcome(job, base_dir, run_key)
     if outcome is None:
         is_train = step == "train"
-        num_pods = job.spec.compute.workers.max if is_train else 1
-        last = STAGES[-1] if is_train else "synthesize"
-        with lead_run(run, job, this_try, progress, _METRICS) as monitor:
-            build = partial(
-                _build_task, job, base_dir, run, run_key, num_pods, micro_batch_divisor, last
+
+        def build_task() -> PipelineTask:
+            take_lock(run, job, this_try)
+            return PipelineTask(
+                job,
+                base_dir,
+                RunAddress(resolve_uri(job.spec.output.uri, base_dir), run_key, run.token),
+                num_pods=job.spec.compute.workers.max if is_train else 1,
+                micro_batch_divisor=micro_batch_divisor,
+                last_stage=STAGES[-1] if is_train else "synthesize",
             )
 
-            def take_over() -> PipelineTask:
-                take_lock(run, job, this_try)
-                return build()
-
-            run_on_worker(take_over, monitor)
+        with lead_run(run, job, this_try, progress, _METRICS) as monitor:
+            run_on_worker(build_task, monitor)
         if not is_train:
             return ResultDocument(exit_code=int(ExitCode.DONE), run_key=run_key)
         outcome = find_outcome(job, base_dir, run_key)
     assert outcome is not None
     return describe_run(run, run_key, outcome)
-
-
-def _build_task(
-    job: FineTuneJob,
-    base_dir: Path,
-    run: RunStore,
-    run_key: str,
-    num_pods: int,
-    micro_batch_divisor: int,
-    last_stage: str,
-) -> PipelineTask:
-    address = RunAddress(job.spec.output.uri, run_key, run.token)
-    return PipelineTask(job, base_dir, address, num_pods, micro_batch_divisor, last_stage)
 
 
 def describe_run(run: RunStore, run_key: str, outcome: RunOutcome) -> ResultDocument:

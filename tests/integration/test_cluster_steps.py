@@ -1,0 +1,100 @@
+"""The steps of a job in a Ray cluster: a head that takes no work, and workers that can be lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.tools.tiny_job import write_job
+
+from loam_runtime.cluster_steps import prepare, use_workers
+from loam_runtime.manifest import load_manifest
+from loam_runtime.observability.progress import PlainProgress
+from loam_runtime.pipeline import STAGES, Try, open_run
+from loam_runtime.remote import PIPELINE_RESOURCE
+
+pytestmark = pytest.mark.timeout(900)
+
+SMALL = {"object_store_memory": 128 * 2**20}
+
+
+class RayNodes:
+    """A Ray cluster whose nodes are made of processes, as KubeRay makes them of pods."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SMALL})
+        self.address = self._cluster.address
+        self._worker = self._add()
+
+    def replace_worker(self) -> None:
+        """The worker is gone from one moment to the next, and another comes."""
+        self._cluster.remove_node(self._worker, allow_graceful=False)
+        self._worker = self._add()
+
+    def _add(self):
+        return self._cluster.add_node(num_cpus=1, resources={PIPELINE_RESOURCE: 1}, **SMALL)
+
+    def stop(self) -> None:
+        self._cluster.shutdown()
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[RayNodes]:
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    running = RayNodes()
+    monkeypatch.setenv("RAY_ADDRESS", running.address)
+    yield running
+    running.stop()
+
+
+class LosesWorker(PlainProgress):
+    """Takes the worker away when a stage begins, once."""
+
+    def __init__(self, nodes: RayNodes, stage: str) -> None:
+        super().__init__(STAGES)
+        self._nodes = nodes
+        self._stage = stage
+        self.started: list[str] = []
+
+    def start_stage(self, stage: str) -> None:
+        super().start_stage(stage)
+        is_first = stage not in self.started
+        self.started.append(stage)
+        if stage == self._stage and is_first:
+            self._nodes.replace_worker()
+
+
+def test_a_lost_worker_is_followed_by_another(
+    nodes: RayNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A pod may die at any time: the attempt goes on behind the stages that were done, on another
+    worker, and the lost one's lock is worth nothing any more."""
+    monkeypatch.setenv("LOAM_CACHE", str(tmp_path / "cache"))
+    job = load_manifest(write_job(tmp_path))
+    first = Try(1, "uid", "a")
+    prepared = prepare(job, tmp_path, first, PlainProgress(STAGES))
+    assert not prepared.is_published
+    assert prepared.worker_memory_bytes > 3 * 2**30
+    progress = LosesWorker(nodes, "baselines")
+    result = use_workers(
+        job,
+        tmp_path,
+        Try(2, "uid", "b"),
+        progress,
+        step="train",
+        run_key=prepared.run_key,
+        micro_batch_divisor=1,
+    )
+    assert (result.is_published, result.run_key) == (True, prepared.run_key)
+    assert progress.started.count("baselines") == 2
+    assert progress.started.count("plan") == 1  # it was done when the worker was lost
+    run = open_run(job, tmp_path, prepared.run_key)
+    assert json.loads(run.get("lock.json"))["token"] >= 4  # prepare, train, and twice on workers
+    logged = b"".join(run.get(one.key) for one in run.list("logs")).decode()
+    assert "worker_lost" in logged
+    again = prepare(job, tmp_path, Try(3, "uid", "c"), PlainProgress(STAGES))
+    assert again.is_published
