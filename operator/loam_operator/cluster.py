@@ -120,7 +120,8 @@ class ApiCluster:
             return await self._api.create(_PATHS[wanted["kind"]].format(job.namespace), wanted)
         except ApiError as error:
             if error.status in _REFUSALS or "webhook" in str(error):
-                raise RefusedError(f"{kind} {name}", str(error)) from error
+                about = f"{wanted['kind']} {wanted['metadata']['name']}"
+                raise RefusedError(about, str(error)) from error
             if error.reason != "AlreadyExists":
                 raise
         held = await self._find_own(job, wanted)

@@ -18,20 +18,22 @@ def play_fleet(stage: Stage, operator: OperatorProcess) -> None:
     """One job fails, one succeeds, one trains on GPUs that have a node."""
     for name in ("bad", "good"):
         stage.apply(name)
-        stage.await_ray_job(f"{name}-run-a1")
-    stage.fail("bad-run-a1", 1, 10, "no such bucket")
-    stage.succeed("good-run-a1", 1)
+        stage.await_ray_job(f"{name}-prepare-a1")
+    stage.fail("bad-prepare-a1", 1, 10, "no such bucket")
+    stage.publish("good-prepare-a1", 1)
     stage.await_reason("bad", "BadInput")
     stage.await_reason("good", "Succeeded")
     stage.apply("busy", compute={"worker": {"gpus": 1}})
-    ray_job = stage.await_ray_job("busy-run-a1")
-    stage.create_pod("busy-run-a1", ray_job, "worker", node="node-1")
-    stage.set_ray_job("busy-run-a1", jobStatus="RUNNING", jobDeploymentStatus="Running")
+    stage.await_ray_job("busy-prepare-a1")
+    stage.succeed("busy-prepare-a1", 1)
+    ray_job = stage.await_ray_job("busy-train-a2")
+    stage.create_pod("busy-train-a2", ray_job, "worker", node="node-1")
+    stage.set_ray_job("busy-train-a2", jobStatus="RUNNING", jobDeploymentStatus="Running")
     held = 'loam_operator_gpu_held_seconds_total{job_namespace="%s",work="%s"}'
     for work in ("starting", "training"):
         name = held % (stage.namespace, work)
         wait_until(lambda name=name: operator.count(name) > 0, f"GPUs held, {work}")
-        stage.say("busy-run-a1", 1, stage="train", summary="train 1 %")
+        stage.say("busy-train-a2", 2, stage="train", summary="train 1 %")
     stage.await_reason("busy", "Training")
 
 

@@ -15,7 +15,7 @@ from loam_operator.views import view_ray_job
 from loam_operator.waits import find_wait
 
 LATER = START + timedelta(seconds=11)
-RAY_JOB = RayJobView("job-run-a1", "u", "o", "run", 1)
+RAY_JOB = RayJobView("job-prepare-a1", "u", "o", "prepare", 1)
 QUOTA = (
     'pods "x" is forbidden: exceeded quota: small, requested: cpu=2, used: cpu=1, limited: cpu=2'
 )
@@ -101,7 +101,7 @@ def test_what_was_asked_once_is_not_taken_back():
     and ask the API server each time."""
     lane = Lane()
     lane.work()
-    lane.world.hints = (Hint("RayJob job-run-a1", "FailedToCreateRayJobSubmitter", QUOTA),)
+    lane.world.hints = (Hint("RayJob job-prepare-a1", "FailedToCreateRayJobSubmitter", QUOTA),)
     for _ in range(30):
         lane.world.seconds += 3
         lane.work(2)
@@ -115,13 +115,13 @@ def test_a_queues_words_are_shown_once_they_are_there():
     lane = Lane()
     lane.run_until("Training")
     lane.world.seconds += 30
-    lane.world.hold("job-run-a1")
+    lane.world.hold("job-train-a2")
     lane.work()
-    assert (lane.state, lane.message) == ("Queued", "Attempt 1 waits for its queue.")
+    assert (lane.state, lane.message) == ("Queued", "Attempt 2 waits for its queue.")
     lane.world.hints = (Hint("Workload w", "Pending", "insufficient unused quota for gpu"),)
     lane.world.seconds += 11
     lane.work()
-    assert lane.message == "Attempt 1 waits for its queue. insufficient unused quota for gpu"
+    assert lane.message == "Attempt 2 waits for its queue. insufficient unused quota for gpu"
     writes = lane.world.counts.total
     lane.world.hints = (Hint("Workload w", "Pending", "other words"),)
     lane.world.seconds += 11
@@ -182,7 +182,7 @@ def test_an_invalid_ray_job_is_not_tried_again():
     lane = Lane()
     lane.work()
     lane.world.update_ray_job(
-        "job-run-a1", deployment_status="ValidationFailed", message="the name is too long"
+        "job-prepare-a1", deployment_status="ValidationFailed", message="the name is too long"
     )
     lane.work()
     assert lane.state == "RayJobInvalid"
