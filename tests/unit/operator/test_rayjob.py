@@ -202,6 +202,14 @@ def test_the_kernel_says_who_ran_out_of_memory(role):
     assert {"name": "RAY_memory_monitor_refresh_ms", "value": "0"} in environment
 
 
+@pytest.mark.parametrize("role", ["head", "worker"])
+def test_pods_end_when_they_are_told_to(role):
+    """By default Ray waits half a minute for servers that no job has: with a GPU that idles, and
+    the next attempt waiting for it."""
+    environment = get_container(get_pods(build())[role])["env"]
+    assert {"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": "0"} in environment
+
+
 def test_queue_labels_reach_the_ray_job_and_no_others():
     """Tracking labels of GitOps tools on a child make it theirs, and they delete it."""
     labels = build()["metadata"]["labels"]
