@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from loam_api.planning.facts import Facts
+from loam_api.planning.memory import FITTING_SHARE
 from loam_api.planning.plan import plan
 from loam_api.planning.profile import GIB, build_cpu_profile
 
@@ -17,7 +18,7 @@ POD_OVERHEAD_BYTES = 3 * GIB
 
 _MEMORY_TO_FILL = 8 * GIB  # larger micro-batches than fit in it gain a CPU nothing
 _GPU_HOST_BYTES = 8 * GIB  # two processes with CUDA's libraries and pinned buffers
-_MARGIN = 1.1
+_MARGIN = 1.01 / FITTING_SHARE
 
 
 def estimate_worker_memory(facts: Facts, spec: FineTuneJobSpec) -> int:
