@@ -11,6 +11,7 @@ MAX_ATTEMPTS = 20
 MAX_CONDITIONS = 16
 MAX_RETRY_TOKENS = 20
 MAX_MESSAGE_LENGTH = 1024
+MAX_LOG_LENGTH = 4096
 
 Phase = Literal[
     "Pending",
@@ -72,6 +73,15 @@ class Attempt(StatusModel):
     charged: bool = Field(default=False, description="Whether it counts for backoffLimit.")
 
 
+class FailureLog(StatusModel):
+    """The last lines of an attempt that failed, kept because its pods are gone."""
+
+    attempt: Count = Field(description="Number of the attempt.")
+    text: Annotated[str, StringConstraints(max_length=MAX_LOG_LENGTH)] = Field(
+        description="By pod; what looks like a secret is masked."
+    )
+
+
 class Metrics(StatusModel):
     """The result in numbers, as the report gives them."""
 
@@ -108,6 +118,9 @@ class FineTuneJobStatus(StatusModel):
     metrics: Metrics | None = Field(default=None, description="The result in numbers.")
     attempts: list[Attempt] = Field(
         default_factory=list, max_length=MAX_ATTEMPTS, description="The latest attempts."
+    )
+    failure_log: FailureLog | None = Field(
+        default=None, description="Of the latest attempt that failed and left a log."
     )
     attempt: Count | None = Field(default=None, description="Number of the current attempt.")
     first_counted_attempt: Count | None = Field(

@@ -88,11 +88,33 @@ class Api:
         Raises:
             ApiError: anything but success.
         """
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        return _parse(*await self._send(method, path, headers, query, body))
+
+    async def read_text(self, path: str, **query: str) -> str:
+        """What is no JSON, such as a log.
+
+        Raises:
+            ApiError: anything but success.
+        """
+        status, data = await self._send("GET", path, {"Accept": "*/*"}, list(query.items()))
+        if not 200 <= status < 300:
+            _parse(status, data)
+        return data.decode("utf-8", "replace")
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        query: Sequence[tuple[str, str]],
+        body: dict[str, Any] | None = None,
+    ) -> tuple[int, bytes]:
         parameters = await self._connection.param_serialize(
             method,
             path,
             query_params=list(query),
-            header_params={"Accept": "application/json", "Content-Type": content_type},
+            header_params=headers,
             body=body,
             auth_settings=["BearerToken"],
         )
@@ -105,7 +127,7 @@ class Api:
             API_REQUESTS.labels(method, "0").inc()
             raise ApiError(0, "NoAnswer", str(exc)) from exc
         API_REQUESTS.labels(method, str(response.status)).inc()
-        return _parse(response.status, data)
+        return int(response.status), bytes(data)
 
 
 def _parse(status: int, data: bytes) -> dict[str, Any]:

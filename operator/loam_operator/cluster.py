@@ -13,7 +13,8 @@ from loam_operator.children import build_children
 from loam_operator.decision import Launch
 from loam_operator.hints import read_hints
 from loam_operator.names import JOB_LABEL, JOB_UID_LABEL
-from loam_operator.observed import Hint, JobView, Observed, RayJobView
+from loam_operator.observed import Hint, JobView, Observed, PodLog, RayJobView
+from loam_operator.pod_logs import read_logs
 from loam_operator.rayjob import build_ray_job
 from loam_operator.settings import Settings
 from loam_operator.views import (
@@ -157,6 +158,9 @@ class ApiCluster:
 
     async def find_hints(self, observed: Observed, ray_job: RayJobView) -> tuple[Hint, ...]:
         return await read_hints(self._api, observed, ray_job)
+
+    async def read_logs(self, observed: Observed, attempt: int) -> tuple[PodLog, ...]:
+        return await read_logs(self._api, observed, attempt)
 
     async def delete_ray_job(self, job: JobView, name: str, uid: str) -> None:
         body = {"preconditions": {"uid": uid}, "propagationPolicy": "Foreground"}

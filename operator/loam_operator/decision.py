@@ -48,6 +48,7 @@ class Decision:
 
     Attributes:
         requeue_seconds: look again after this time at the latest; None for no need.
+        wants_logs: it ends an attempt by a failure whose logs have not been asked for.
         wants_hints: nothing that is watched says why the attempt waits.
         is_weighty: it ends an attempt, follows one or deletes: to be made from fresh reads only,
             because a watch may be behind.
@@ -58,3 +59,4 @@ class Decision:
     requeue_seconds: float | None = None
     is_weighty: bool = False
     wants_hints: bool = False
+    wants_logs: bool = False

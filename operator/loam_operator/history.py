@@ -25,6 +25,11 @@ def find_live(status: FineTuneJobStatus) -> Attempt | None:
     return last if last is not None and not last.reason else None
 
 
+def find_reason(status: FineTuneJobStatus, number: int) -> str:
+    """How an attempt ended; "" while it runs."""
+    return next((one.reason for one in status.attempts if one.number == number), "")
+
+
 def find_next_step(spec: FineTuneJobSpec, status: FineTuneJobStatus) -> str:
     """The first step that no attempt has done yet; "" where all are done.
 

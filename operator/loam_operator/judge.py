@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -11,7 +12,9 @@ from loam_api.exits import ExitCode
 from loam_api.progress_document import ProgressDocument, ResultDocument, parse_progress
 from loam_api.status import Attempt
 from loam_operator.failures import FAILURES_BY_EXIT, FAILURES_BY_NAME, Failure
-from loam_operator.observed import Hint, Observed, PodView, RayJobView
+from loam_operator.log_lines import find_last_words
+from loam_operator.observed import Hint, Observed, PodLog, PodView, RayJobView
+from loam_operator.status import shorten
 from loam_operator.steps import TRAIN
 from loam_operator.waits import describe_queue, find_wait
 
@@ -67,7 +70,7 @@ def judge_attempt(observed: Observed, attempt: Attempt, now: datetime) -> Verdic
     if killed:
         return _fail("HostOutOfMemory", f"The {killed[0].role} pod {killed[0].name} ran out of it.")
     if ray_job.is_over:
-        return _judge_end(ray_job, progress)
+        return _judge_end(ray_job, progress, observed.logs or ())
     head, loss = _find_head(pods, attempt)
     if loss:
         return _fail("HeadLost", loss)
@@ -83,13 +86,16 @@ def _says_success(progress: ProgressDocument | None) -> bool:
     return bool(progress and progress.result and progress.result.exit_code == ExitCode.DONE)
 
 
-def _judge_end(ray_job: RayJobView, progress: ProgressDocument | None) -> Verdict:
+def _judge_end(
+    ray_job: RayJobView, progress: ProgressDocument | None, logs: Iterable[PodLog]
+) -> Verdict:
     """A RayJob that KubeRay has finished with, other than by success."""
     result = progress.result if progress else None
     if ray_job.deployment_status == "ValidationFailed":
         return _fail("RayJobInvalid", ray_job.message)
     if ray_job.job_status == "SUCCEEDED" and ray_job.deployment_status == "Complete":
-        return _fail("NoResult", "The RayJob succeeded, but left no valid result.")
+        words = "The RayJob succeeded, but left no valid result."
+        return _fail("NoResult", _add_last_words(words, logs))
     if result is None or result.exit_code == ExitCode.DONE:
         found = _EXIT_IN_MESSAGE.search(ray_job.message)
         code = int(found[1]) if found else -1
@@ -98,7 +104,15 @@ def _judge_end(ray_job: RayJobView, progress: ProgressDocument | None) -> Verdic
         code, words = result.exit_code, result.message
     known = [failure for exit_code, failure in FAILURES_BY_EXIT.items() if exit_code == code]
     name = known[0].name if known else "Unknown"
+    if not known:
+        words = _add_last_words(words, logs)
     return _fail(name, words, code if 0 <= code <= 255 else -1)
+
+
+def _add_last_words(words: str, logs: Iterable[PodLog]) -> str:
+    """The log's last lines are what a reader would look for next; what is long gives way."""
+    last = find_last_words(logs)
+    return f"{shorten(words, 200)} The log ends: {last}" if last else words
 
 
 def _find_head(pods: list[PodView], attempt: Attempt) -> tuple[str, str]:

@@ -49,6 +49,15 @@ class Hint:
 
 
 @dataclass(frozen=True, slots=True)
+class PodLog:
+    """The last lines that a pod wrote."""
+
+    role: Role
+    pod: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class RayJobView:
     """A RayJob that carries a job's label.
 
@@ -129,6 +138,7 @@ class Observed:
         ray_jobs, pods: all that carry the job's label, of every attempt.
         progress: raw documents that the attempts' head pods wrote, by attempt.
         conflicts: objects in the way, such as "ConfigMap a-manifest", that are not the job's.
+        logs: of the pods of an attempt that fails just now; None before they were asked for.
         hints: why the live attempt does not get on; looked for only where nothing else tells.
     """
 
@@ -138,6 +148,7 @@ class Observed:
     progress: Mapping[int, str] = field(default_factory=dict)
     conflicts: tuple[str, ...] = ()
     hints: tuple[Hint, ...] = ()
+    logs: tuple[PodLog, ...] | None = None
 
     def find_ray_job(self, step: str, attempt: int) -> RayJobView | None:
         """The attempt's RayJob, if it is this job's own."""

@@ -15,6 +15,7 @@ from loam_operator.settings import Settings
 from loam_operator.steps import count_workers
 
 ENTRYPOINT = "loam step /etc/loam/job/job.yaml"
+LOG_SECONDS = 10  # for which pods outlive the job's end, so that their last lines can be kept
 PIPELINE_RESOURCE = "loam-pipeline"
 _OBJECT_STORE_BYTES = str(128 * 2**20)  # only events pass through it
 
@@ -41,7 +42,7 @@ def build_ray_job(
             "submitterConfig": {"backoffLimit": 0},
             "submitterPodTemplate": build_submitter_pod(job, launch, settings),
             "shutdownAfterJobFinishes": True,
-            "ttlSecondsAfterFinished": 0,
+            "ttlSecondsAfterFinished": LOG_SECONDS,
             "rayClusterSpec": _build_cluster(job, spec, launch, settings),
         },
     }

@@ -7,18 +7,21 @@ what is left to do.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from loam_api.finetunejob import FineTuneJobSpec
-from loam_api.status import MAX_RETRY_TOKENS, Attempt, FineTuneJobStatus
+from loam_api.status import MAX_RETRY_TOKENS, Attempt, FailureLog, FineTuneJobStatus
 from loam_operator.checking import SpecError, check_spec
 from loam_operator.cleanup import clean_up, list_leftovers
 from loam_operator.decision import Decision
+from loam_operator.failures import FAILURES_BY_NAME
 from loam_operator.history import (
     build_launch,
     end_attempt,
     find_live,
     find_next_step,
+    find_reason,
     may_retry,
     note_pods,
     note_result,
@@ -26,6 +29,7 @@ from loam_operator.history import (
     start_attempt,
 )
 from loam_operator.judge import Verdict, judge_attempt
+from loam_operator.log_lines import keep_lines
 from loam_operator.names import MAX_ATTEMPT_NUMBER
 from loam_operator.observed import Observed
 from loam_operator.states import State
@@ -55,6 +59,18 @@ def reconcile(observed: Observed, now: datetime) -> Decision:
 
     Nothing changes: the status equals the observed one and there is no action.
     """
+    decision = _decide(observed, now)
+    live = find_live(read_status(observed.job.status))
+    if live is None or find_reason(decision.status, live.number) not in FAILURES_BY_NAME:
+        return decision
+    if observed.logs is None:
+        return replace(decision, wants_logs=True)
+    text = keep_lines(observed.logs)
+    log = FailureLog(attempt=live.number, text=text) if text else decision.status.failure_log
+    return replace(decision, status=change(decision.status, failure_log=log))
+
+
+def _decide(observed: Observed, now: datetime) -> Decision:
     job = observed.job
     status = read_status(job.status)
     if job.is_deleting:  # ownerReferences take everything along

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from loam_operator.cache import Cache, Key
 from loam_operator.decision import Action, Decision, DeleteAccess, DeleteRayJob, Launch
 from loam_operator.history import find_live
-from loam_operator.observed import Hint, JobView, Observed, RayJobView
+from loam_operator.observed import Hint, JobView, Observed, PodLog, RayJobView
 from loam_operator.reconcile import RECHECK_SECONDS, STARTING_RECHECK_SECONDS, reconcile
 from loam_operator.status import build_patch, read_state, read_status
 from loam_operator.throttle import ProgressThrottle
@@ -85,6 +85,9 @@ class Cluster(Protocol):
     async def find_hints(self, observed: Observed, ray_job: RayJobView) -> tuple[Hint, ...]:
         """What Kubernetes says of an attempt that does not get on, the newest first."""
 
+    async def read_logs(self, observed: Observed, attempt: int) -> tuple[PodLog, ...]:
+        """The last lines of an attempt's pods, as far as they can still be read."""
+
     async def delete_ray_job(self, job: JobView, name: str, uid: str) -> None:
         """Delete this very RayJob and its pods before it; it is no error if it is gone."""
 
@@ -152,6 +155,9 @@ class Worker:
             if decision.wants_hints and self._may_look(key):
                 observed = await self._look_for_hints(observed)
                 decision = reconcile(observed, self._now())
+            if decision.wants_logs:
+                observed = await self._read_logs(observed)
+                decision = reconcile(observed, self._now())
             return await self._carry_out(key, observed, decision)
         except ConflictError:
             return await self._catch_up(key)
@@ -201,6 +207,12 @@ class Worker:
         if ray_job is None:
             return observed
         return replace(observed, hints=await self._cluster.find_hints(observed, ray_job))
+
+    async def _read_logs(self, observed: Observed) -> Observed:
+        """Before the attempt's end is written: from then on its pods may go."""
+        live = find_live(read_status(observed.job.status))
+        logs = await self._cluster.read_logs(observed, live.number) if live else ()
+        return replace(observed, logs=logs)
 
     async def _recheck_conflicts(self, key: Key, observed: Observed) -> Observed:
         if not observed.conflicts:

@@ -39,6 +39,9 @@ that it holds itself: to patch ConfigMaps, which each head pod gets for its own.
   resources: [pods]
   verbs: [list, watch]
 - apiGroups: [""]
+  resources: [pods/log]   # the last lines of an attempt that failed
+  verbs: [get]
+- apiGroups: [""]
   resources: [events]   # why a pod does not start; what has become of a job
   verbs: [get, list, create, patch]
 - apiGroups: [kueue.x-k8s.io]

@@ -9,7 +9,8 @@ import os
 import re
 from collections.abc import Mapping
 
-MASK = "[redacted]"
+from loam_api.redaction import MASK, redact_shapes
+
 # Short values ("test", "1") occur in ordinary text; masking them would make logs unreadable.
 MIN_SECRET_LENGTH = 8
 
@@ -19,21 +20,6 @@ _SECRET_NAME = re.compile(
 )
 # Only of an environment variable: `run_key` and the like are no secrets where events name them.
 _SECRET_VARIABLE = re.compile(r"(?i)_key$")
-_SECRET_SHAPES = (
-    # Each keeps what names the secret (group 1) and masks what follows.
-    re.compile(r"(?i)(\bauthorization\b['\"]?\s*[:=]\s*['\"]?)(?:(?:bearer|basic)\s+)?[^\s'\",;]+"),
-    re.compile(r"(?i)(\bbearer\s+)[\w.~+/-]{8,}=*"),
-    re.compile(
-        r"(?i)(\b[\w-]*(?:secret|api[-_]?key|password)[\w-]*['\"]?\s*[:=]\s*['\"]?)[^\s'\",;&]+"
-    ),
-    re.compile(
-        r"(?i)([?&](?:x-amz-(?:signature|credential|security-token)|signature|token)=)[^&\s]+"
-    ),
-    re.compile(r"(\w+://[^/\s:@]*:)[^/\s@]+(?=@)"),
-    re.compile(r"()\b(?:sk|rk|pk)-[\w-]{8,}"),
-    re.compile(r"()\bhf_[A-Za-z0-9]{16,}"),
-    re.compile(r"()\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-)
 
 
 class Redactor:
@@ -59,9 +45,7 @@ class Redactor:
         """`text` with every secret in it masked."""
         for value in self._values:
             text = text.replace(value, MASK)
-        for shape in _SECRET_SHAPES:
-            text = shape.sub(rf"\g<1>{MASK}", text)
-        return text
+        return redact_shapes(text)
 
     def redact_value(self, value: object, name: str = "") -> object:
         """A value fit for strict JSON, secrets masked at any depth; what JSON lacks becomes text.

@@ -15,7 +15,7 @@ from loam_api.progress_document import ProgressDocument, ResultDocument, parse_p
 from loam_operator.cache import Cache, Key
 from loam_operator.decision import Launch
 from loam_operator.names import name_attempt
-from loam_operator.observed import Hint, JobView, Observed, PodView, RayJobView
+from loam_operator.observed import Hint, JobView, Observed, PodLog, PodView, RayJobView
 from loam_operator.states import INITIAL_STATES
 from loam_operator.status import MAX_STATUS_BYTES, measure_status, read_state, read_status
 from loam_operator.throttle import ProgressThrottle
@@ -75,6 +75,7 @@ class World:
         self.foreign: set[str] = set()
         self.hints: tuple[Hint, ...] = ()
         self.num_looks = 0
+        self.logs: tuple[PodLog, ...] = ()
         self.refusal = ""
         self.claims: dict[tuple[int, str], str] = {}
         self.successes: set[int] = set()
@@ -144,6 +145,11 @@ class World:
         self._maybe_crash()
         self.num_looks += 1
         return self.hints
+
+    async def read_logs(self, observed: Observed, attempt: int) -> tuple[PodLog, ...]:
+        self._maybe_crash()
+        assert any(one.number == attempt for one in read_status(observed.job.status).attempts)
+        return self.logs
 
     async def delete_ray_job(self, job: JobView, name: str, uid: str) -> None:
         self._maybe_crash(before=True)
