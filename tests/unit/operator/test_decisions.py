@@ -260,7 +260,7 @@ def test_waiting_pods_are_named():
     """ "Starting" for an hour helps nobody."""
     lane = Lane()
     lane.work()
-    pod = PodView("pod", "u", "worker", 1, waiting="ImagePullBackOff", resource_version="9")
+    pod = PodView("pod", "u", "worker", 1, waiting="ImagePullBackOff", resource_version="1")
     lane.world.pods["pod"] = pod
     lane.work()
     assert lane.state == "ImageUnavailable"

@@ -30,6 +30,12 @@ def test_a_plain_job_is_told_stage_by_stage():
     """Progress by the percent is no event: a job that trains for a week would fill the list."""
     lane = Lane()
     reader = Reader(lane)
+    lane.run_until("Training")
+    number = lane.status.attempts[-1].number
+    told = f'{{"attempt": {number}, "stage": "train", "summary": "train 6 %"}}'
+    lane.world.write_progress(number, told)
+    lane.work()
+    assert lane.status.progress.summary == "train 6 %"
     lane.run_until("Succeeded")
     assert reader.reasons == lane.world.transitions
     assert {one.kind for one in reader.news} == {"Normal"}
