@@ -38,6 +38,7 @@ test: setup $(MODEL) test-tools
 .PHONY: test-tools
 test-tools: setup
 	bash tools/browser.sh
+	bash tools/prometheus.sh
 	$(PYTHON) tests/tools/build_tools.py versitygw kubernetes helm
 
 # A whole node: as root, on Debian. Slow the first time, when it builds servers and images.

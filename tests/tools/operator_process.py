@@ -27,6 +27,9 @@ _JOBS = {"group": "loam.dev", "version": "v1alpha1", "plural": "finetunejobs"}
 class OperatorProcess:
     """One `python -m loam_operator`, which can be killed and started again.
 
+    Attributes:
+        port: of its probes and metrics.
+
     Args:
         kubeconfig: whose rights it has.
         log: a file for what it prints.
@@ -35,13 +38,13 @@ class OperatorProcess:
 
     def __init__(self, kubeconfig: Path, log: Path, **settings: str) -> None:
         self._log = log
-        self._port = find_free_port()
+        self.port = find_free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._environment = {
             **{name: value for name, value in os.environ.items() if "KUBE" not in name},
             "KUBECONFIG": str(kubeconfig),
             "LOAM_RUNTIME_IMAGE": "registry.example/loam-runtime:test",
-            "LOAM_PORT": str(self._port),
+            "LOAM_PORT": str(self.port),
             "POD_NAME": "operator-0",  # a killed container starts again in the same pod
             **settings,
         }
@@ -81,7 +84,7 @@ class OperatorProcess:
     def read(self, path: str) -> str | None:
         """The answer of a probe or of /metrics; None where it is not 200."""
         with contextlib.suppress(OSError):
-            url = f"http://127.0.0.1:{self._port}/{path}"
+            url = f"http://127.0.0.1:{self.port}/{path}"
             with urllib.request.urlopen(url, timeout=5) as answer:
                 return str(answer.read().decode())
         return None

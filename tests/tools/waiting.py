@@ -11,7 +11,12 @@ T = TypeVar("T")
 POLL_SECONDS = 0.05  # between two looks at a condition, not for order
 
 
-def wait_until(look: Callable[[], T], what: str, timeout_seconds: float = 120) -> T:
+def wait_until(
+    look: Callable[[], T],
+    what: str,
+    timeout_seconds: float = 120,
+    poll_seconds: float = POLL_SECONDS,
+) -> T:
     """Look again and again until there is something to see; return that.
 
     Raises:
@@ -24,4 +29,4 @@ def wait_until(look: Callable[[], T], what: str, timeout_seconds: float = 120) -
             return seen
         if time.monotonic() > deadline:
             raise TimeoutError(f"Waited {timeout_seconds:.0f} s for: {what}")
-        time.sleep(POLL_SECONDS)
+        time.sleep(poll_seconds)

@@ -63,7 +63,6 @@ CATALOG: tuple[MetricSpec, ...] = (
         "Rows a stage has dealt with, by what became of them.",
         {"stage": (), "outcome": ("read", "generated", "kept", "rejected", "dropped", "scored")},
     ),
-    MetricSpec("tokens", "counter", "Tokens a model has read or written.", {"stage": ()}),
     MetricSpec("supervised_tokens", "counter", "Tokens that carried the training loss."),
     MetricSpec(
         "teacher_requests",
