@@ -14,14 +14,20 @@ class Workers(ApiModel):
 
     rules = (
         Rule(
-            cel="self.min == self.max",
-            holds=lambda it: it.min == it.max,
-            message="min and max must be equal: elastic workers are not built yet",
-            field="max",
+            cel="self.min <= self.max",
+            holds=lambda it: it.min <= it.max,
+            message="min cannot be larger than max",
+            field="min",
         ),
     )
 
-    min: int = Field(default=1, ge=1, le=1024, description="Fewest processes to train with.")
+    min: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        description="Fewest processes to train with: in a cluster training begins when so "
+        "many have a node, and grows as more come. A step has the same examples, however many.",
+    )
     max: int = Field(default=1, ge=1, le=1024, description="Most processes to train with.")
 
 

@@ -159,6 +159,17 @@ class FineTuneJobSpec(ApiModel):
             message="strategy inContext goes class by class: it needs data.task: classification",
             field="synthesis.strategy",
         ),
+        Rule(
+            cel="self.training.full.sharding == 'none' "
+            "|| self.compute.workers.min == self.compute.workers.max",
+            holds=lambda it: (
+                it.training.full.sharding == "none"
+                or it.compute.workers.min == it.compute.workers.max
+            ),
+            message="shards are as large as there are few workers: with training.full.sharding "
+            "compute.workers.min and max must be equal",
+            field="compute.workers.min",
+        ),
     )
 
     model: ModelSpec = Field(description="The base model.")

@@ -101,7 +101,7 @@ def put(manifest: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 # One manifest for each cross-field rule; its words are what server and command must both say.
 BROKEN_RULES = {
-    "min and max must be equal": ("compute.workers", {"min": 1, "max": 2}),
+    "min cannot be larger": ("compute.workers", {"min": 2, "max": 1}),
     "mode uri needs the address": ("data.validation", {"mode": "uri"}),
     "a uri is read only with mode: uri": ("data.validation", {"uri": "file://x"}),
     "the wording must say where the input goes": ("data.template.prompt", "Answer:"),
@@ -126,6 +126,13 @@ BROKEN_RULES = {
         {"method": "lora", "full": {"sharding": "fullShard"}},
     ),
     "microBatch cannot be larger": ("training", {"microBatch": 4, "globalBatch": 2}),
+    "shards are as large": (
+        "",
+        {
+            "training": {"method": "full", "full": {"sharding": "fullShard"}},
+            "compute": {"workers": {"min": 1, "max": 2}},
+        },
+    ),
 }
 # Said of an update, or of the name: tests of their own below.
 ABOUT_CHANGES = ("spec cannot be changed", "a budget can be raised", "metadata.name")
@@ -138,7 +145,10 @@ def test_a_broken_rule_is_told_in_the_same_words(jobs: FineTuneJobs, words):
     path, value = BROKEN_RULES[words]
     if path == "data":
         value = {**BASE["spec"]["data"], **value}
-    broken = put(BASE, f"spec.{path}", value)
+    if path:
+        broken = put(BASE, f"spec.{path}", value)
+    else:
+        broken = put(BASE, "spec", {**BASE["spec"], **value})
     for _, refusal in (jobs.try_create(broken), validate(broken)):
         assert words in refusal
 

@@ -74,7 +74,8 @@ def test_a_lost_worker_is_followed_by_another(
     """A pod may die at any time: the attempt goes on behind the stages that were done, on another
     worker, and the lost one's lock is worth nothing any more."""
     monkeypatch.setenv("LOAM_CACHE", str(tmp_path / "cache"))
-    job = load_manifest(write_job(tmp_path))
+    # Two workers are wished for, and there is never more than one: it is enough to begin.
+    job = load_manifest(write_job(tmp_path, compute={"workers": {"min": 1, "max": 2}}))
     first = Try(1, "uid", "a")
     prepared = prepare(job, tmp_path, first, PlainProgress(STAGES))
     assert not prepared.is_published

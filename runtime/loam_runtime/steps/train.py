@@ -118,5 +118,6 @@ def build_train_config(context: JobContext, plan: dict[str, Any]) -> TrainConfig
         keep_last=training.checkpoint.keep_last,
         device=context.device,
         num_workers=plan["num_workers"],
+        min_workers=context.job.spec.compute.workers.min,
         **lora,
     )

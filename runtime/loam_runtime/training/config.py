@@ -35,7 +35,8 @@ class TrainConfig:
         checkpoint_every_seconds: 0 for a checkpoint after every step.
         keep_last: checkpoints kept besides the best one.
         device: a torch device, "cpu" or "cuda".
-        num_workers: training processes.
+        num_workers, min_workers: training processes, and how many of them are enough to begin with;
+            0 for all of them.
     """
 
     method: MethodName
@@ -59,6 +60,7 @@ class TrainConfig:
     keep_last: int = 2
     device: str = "cpu"
     num_workers: int = 1
+    min_workers: int = 0
 
     def __post_init__(self) -> None:
         if self.max_steps <= 0 and self.epochs <= 0:
@@ -68,6 +70,11 @@ class TrainConfig:
                 raise InputError(
                     f"training {name} is {getattr(self, name)}.", remedy="Use 1 or more."
                 )
+        if not 0 <= self.min_workers <= self.num_workers:
+            raise InputError(
+                f"training min_workers is {self.min_workers}, of {self.num_workers} workers.",
+                remedy="Use a number between, or 0 for all.",
+            )
         if not 0 <= self.warmup < 1:
             raise InputError(f"training warmup is {self.warmup}.", remedy="Use a share in [0, 1).")
 

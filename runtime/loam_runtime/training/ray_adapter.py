@@ -189,11 +189,16 @@ def _build_trainer(task: WorkerTask, mailbox: Any, ray_dir: Path) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    on_gpu = task.config.device.startswith("cuda")
+    config = task.config
+    on_gpu = config.device.startswith("cuda")
+    # Between the two numbers Ray takes what there is, and starts anew from the last checkpoint
+    # when there is more.
+    is_elastic = 0 < config.min_workers < config.num_workers
+    num_workers = (config.min_workers, config.num_workers) if is_elastic else config.num_workers
     return TorchTrainer(
         run_worker,
         train_loop_config={"task": task, "mailbox": mailbox},
-        scaling_config=ScalingConfig(num_workers=task.config.num_workers, use_gpu=on_gpu),
+        scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=on_gpu),
         run_config=RunConfig(
             name=f"train-{uuid.uuid4().hex[:8]}",
             storage_path=str(ray_dir),

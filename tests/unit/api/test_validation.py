@@ -128,7 +128,7 @@ BROKEN_RULES = {
     "training.method": {"training": {"method": "qlora", "full": {"sharding": "fullShard"}}},
     "training.microBatch": {"training": {"globalBatch": 4, "microBatch": 8}},
     "evaluation.baselines": {"evaluation": {"baselines": ["majority", "majority"]}},
-    "compute.workers.max": {"compute": {"workers": {"min": 1, "max": 2}}},
+    "compute.workers.min": {"compute": {"workers": {"min": 2, "max": 1}}},
 }
 
 
