@@ -109,12 +109,18 @@ class ApiCluster:
         return current
 
     async def create_attempt(self, job: JobView, launch: Launch) -> RayJobView:
-        for child in build_children(job):
-            # The first attempt has made them, as a rule: to look costs less than to be refused.
-            if launch.attempt == 1 or not await self._find_own(job, child):
-                await self._ensure(job, child)
+        # Side by side: where the API server is far, one after the other is what a job waits for.
+        children = [self._provide(job, child, launch) for child in build_children(job)]
+        for outcome in await asyncio.gather(*children, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
         ray_job = build_ray_job(job, check_spec(job), launch, self._settings)
         return view_ray_job(await self._ensure(job, ray_job))
+
+    async def _provide(self, job: JobView, child: dict[str, Any], launch: Launch) -> None:
+        # The first attempt has made them, as a rule: to look costs less than to be refused.
+        if launch.attempt == 1 or not await self._find_own(job, child):
+            await self._ensure(job, child)
 
     async def _ensure(self, job: JobView, wanted: dict[str, Any]) -> dict[str, Any]:
         try:

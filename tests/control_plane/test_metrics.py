@@ -10,6 +10,10 @@ from tests.tools.control_plane import ControlPlane
 from tests.tools.operator_process import OperatorProcess, Stage, run_operator
 from tests.tools.waiting import wait_until
 
+# Of a job of two steps that meets no trouble: 5 objects, 2 RayJobs, 6 states, and one renewal of
+# the lease whose echo may still be on its way.
+MOST_WRITES = 14
+MOST_EVENTS = 7
 _OURS = "loam_operator_"
 _ODD_UNITS = re.compile(r"milliseconds|_ms$|minutes|hours|_mb|_gb|percent")
 
@@ -73,3 +77,42 @@ def check_conventions(text: str) -> None:
         if family.type == "counter":
             assert {name.endswith("_total") for name in names} <= {True}
     assert sum(len(family.samples) for family in ours) < 200
+
+
+def count_writes(operator: OperatorProcess) -> int:
+    """All but the renewals of the lease, by what came back of them."""
+    requests = "loam_operator_api_requests_total"
+    wrote = sum(
+        operator.count(f'{requests}{{method="{one}"') for one in ("POST", "PATCH", "DELETE")
+    )
+    return int(wrote - operator.count('loam_operator_watch_events_total{kind="leases"}'))
+
+
+def list_events(stage: Stage) -> list[str]:
+    """Their reasons."""
+    return [one.reason for one in stage.core.list_namespaced_event(stage.namespace).items]
+
+
+def test_a_job_costs_few_writes(control_plane: ControlPlane, namespace: str, tmp_path: Path):
+    """A hundred teams' jobs share one API server: what a job costs it may not grow unseen."""
+    stage = Stage(control_plane.client, namespace)
+    settings = {"LOAM_NAMESPACES": namespace, "POD_NAMESPACE": namespace}
+    with run_operator(control_plane.kubeconfig, tmp_path / "operator.log", **settings) as operator:
+        before = count_writes(operator)
+        stage.apply("usual")
+        stage.await_ray_job("usual-prepare-a1")
+        stage.set_ray_job("usual-prepare-a1", jobStatus="RUNNING", jobDeploymentStatus="Running")
+        stage.await_reason("usual", "Preparing")
+        stage.succeed("usual-prepare-a1", 1)
+        stage.await_ray_job("usual-train-a2")
+        stage.set_ray_job("usual-train-a2", jobStatus="RUNNING", jobDeploymentStatus="Running")
+        for word, reason in (("train", "Training"), ("evaluate", "Finishing")):
+            stage.say("usual-train-a2", 2, stage=word, summary=f"{word} 1 %")
+            stage.await_reason("usual", reason)
+        stage.publish("usual-train-a2", 2)
+        stage.await_reason("usual", "Succeeded")
+        # Events are written one after the other: with the last one, all are there.
+        wait_until(lambda: "Succeeded" in list_events(stage), "the last event")
+        writes, events = count_writes(operator) - before, len(list_events(stage))
+        assert events <= MOST_EVENTS
+        assert writes - events <= MOST_WRITES
