@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from loam_api.run_key import compute_run_key
 from loam_runtime import RUNTIME_VERSION
+from loam_runtime.observability.log_upload import upload_regularly
 from loam_runtime.observability.logs import EventLog, configure_console_logging
 from loam_runtime.observability.metrics import Metrics
 from loam_runtime.observability.progress import Progress, open_progress
@@ -243,6 +244,9 @@ def _monitor_run(
         stack.callback(run.upload_folder, work_dir / "logs", "logs")
         event_log = EventLog(
             work_dir / "logs" / str(attempt) / "log.jsonl", job=job.metadata.name, attempt=attempt
+        )
+        stack.enter_context(
+            upload_regularly(work_dir / "logs", lambda key, data: run.put(f"logs/{key}", data))
         )
         stack.enter_context(event_log.capture_logging())
         configure_console_logging(event_log.redactor)
