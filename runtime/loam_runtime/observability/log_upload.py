@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 UPLOAD_SECONDS = 30.0
+_END_SECONDS = 3.0
 _MOST_SHARE = 0.05  # of the time: a slow store is asked less often
 
 
@@ -38,6 +39,7 @@ def upload_regularly(
         yield
     finally:
         is_over.set()
+        thread.join(_END_SECONDS)  # lest an older log arrive behind the last one
 
 
 def _upload_until(
