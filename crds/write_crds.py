@@ -13,8 +13,7 @@ from typing import Any
 
 import yaml
 
-from loam_api.crd import build_crd
-from loam_api.finetunejob import FineTuneJob
+from loam_api.crd import KINDS, build_crd
 from loam_api.reference import build_reference
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,12 +29,12 @@ class _PlainDumper(yaml.SafeDumper):
 
 def render_files() -> dict[Path, str]:
     """Every generated file with the content it should have."""
-    crd = build_crd(FineTuneJob)
-    return {
-        ROOT / "crds" / "finetunejobs.yaml": HEADER + _dump(crd),
-        ROOT / "charts/loam/templates/crds/finetunejobs.yaml": _render_template(crd),
-        ROOT / "docs" / "api.md": build_reference(FineTuneJob),
-    }
+    files = {ROOT / "docs" / "api.md": build_reference()}
+    for crd in map(build_crd, KINDS):
+        name = f"{crd['spec']['names']['plural']}.yaml"
+        files[ROOT / "crds" / name] = HEADER + _dump(crd)
+        files[ROOT / "charts/loam/templates/crds" / name] = _render_template(crd)
+    return files
 
 
 def _dump(document: dict[str, Any]) -> str:

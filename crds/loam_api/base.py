@@ -25,6 +25,23 @@ _SECRET_NAME = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
 _SECRET_KEY = r"^[-._a-zA-Z0-9]+$"
 _CPU = r"^([1-9][0-9]{0,4}m?|0\.[0-9]{1,3})$"
 _MEMORY = r"^[1-9][0-9]{0,5}(Mi|Gi|Ti)$"
+_LABEL_KEY = r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?/)?[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$"
+_LABEL_VALUE = r"^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$"
+_OPTIONAL_LABEL_VALUE = r"^([A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?)?$"
+_IMAGE = r"^[a-z0-9][-._/:@A-Za-z0-9]*$"
+# No segment begins with a dot, so that there is no way back up.
+_PATH = r"(/[-_~+=,@:A-Za-z0-9][-._~+=,@:A-Za-z0-9]*)*/?"
+_STORAGE_PREFIX = rf"^(s3|hf)://([A-Za-z0-9][-._A-Za-z0-9]*{_PATH})?$"
+_HOST = r"([A-Za-z0-9]([-.A-Za-z0-9]*[A-Za-z0-9])?|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?"
+_TEACHER_PREFIX = rf"^https?://({_HOST}{_PATH})?$"
+_BYTE = r"(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_CIDR4 = rf"({_BYTE}\.){{3}}{_BYTE}/(3[0-2]|[12]?[0-9])"
+_HEX = r"[0-9a-f]{1,4}"
+_CIDR6 = (
+    rf"(::|({_HEX}:){{1,7}}:|({_HEX}:){{1,6}}:{_HEX}|({_HEX}:){{7}}{_HEX})"
+    r"/(12[0-8]|1[01][0-9]|[1-9]?[0-9])"
+)
+_CIDR = rf"^({_CIDR4}|{_CIDR6})$"
 
 MAX_NAME_LENGTH = 34
 
@@ -39,6 +56,17 @@ PATTERN_WORDS = {
     _SECRET_KEY: "letters, digits, dots, dashes and underscores",
     _CPU: "a number of CPUs such as 4, 0.5 or 500m",
     _MEMORY: "an amount of memory such as 512Mi or 16Gi",
+    _LABEL_KEY: "the name of a label, such as team or example.com/team",
+    _LABEL_VALUE: "letters, digits, dots, dashes and underscores, with a letter or digit at both "
+    "ends",
+    _OPTIONAL_LABEL_VALUE: "letters, digits, dots, dashes and underscores, with a letter or digit "
+    "at both ends, or nothing",
+    _IMAGE: "the name of an image, such as registry.example/loam-runtime:1.0",
+    _STORAGE_PREFIX: "s3:// or hf:// alone, or with a bucket or owner and segments of a path, none "
+    "of which begins with a dot",
+    _TEACHER_PREFIX: "https:// or http:// alone, or with a host, a port and segments of a path, "
+    "none of which begins with a dot",
+    _CIDR: "a block of addresses such as 10.0.0.0/8 or fd00::/8",
 }
 
 Uri = Annotated[str, StringConstraints(pattern=_URI, max_length=1024)]
@@ -50,6 +78,13 @@ SecretName = Annotated[str, StringConstraints(pattern=_SECRET_NAME, max_length=2
 SecretKey = Annotated[str, StringConstraints(pattern=_SECRET_KEY, max_length=253)]
 Cpu = Annotated[str, StringConstraints(pattern=_CPU, max_length=8)]
 Memory = Annotated[str, StringConstraints(pattern=_MEMORY, max_length=8)]
+LabelKey = Annotated[str, StringConstraints(pattern=_LABEL_KEY, max_length=317)]
+LabelValue = Annotated[str, StringConstraints(pattern=_LABEL_VALUE, max_length=63)]
+OptionalLabelValue = Annotated[str, StringConstraints(pattern=_OPTIONAL_LABEL_VALUE, max_length=63)]
+ImageName = Annotated[str, StringConstraints(pattern=_IMAGE, max_length=512)]
+StoragePrefix = Annotated[str, StringConstraints(pattern=_STORAGE_PREFIX, max_length=512)]
+TeacherPrefix = Annotated[str, StringConstraints(pattern=_TEACHER_PREFIX, max_length=512)]
+Cidr = Annotated[str, StringConstraints(pattern=_CIDR, max_length=43)]
 FieldName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 OptionalFieldName = Annotated[str, StringConstraints(max_length=128)]
 RequiredText = Annotated[str, StringConstraints(min_length=1, max_length=512)]

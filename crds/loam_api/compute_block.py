@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from loam_api.base import ApiModel, Cpu, Memory, Rule
+from loam_api.base import ApiModel, Cpu, Memory, Name, Rule, SecretName
 
 
 class Workers(ApiModel):
@@ -34,14 +34,25 @@ class Workers(ApiModel):
 class HeadResources(ApiModel):
     """The pod that prepares the data and leads the others; in a cluster only."""
 
-    cpu: Cpu = Field(default="1", description="CPUs that are reserved; more are used when free.")
-    memory: Memory = Field(default="4Gi", description="Memory that is reserved, and the limit.")
+    cpu: Cpu | None = Field(
+        default=None,
+        description="CPUs that are reserved; more are used when free. By default the profile's, "
+        "else 1.",
+    )
+    memory: Memory | None = Field(
+        default=None,
+        description="Memory that is reserved, and the limit; by default the profile's, else 4Gi.",
+    )
 
 
 class WorkerResources(ApiModel):
     """Each pod with one training process; in a cluster only."""
 
-    cpu: Cpu = Field(default="1", description="CPUs that are reserved; more are used when free.")
+    cpu: Cpu | None = Field(
+        default=None,
+        description="CPUs that are reserved; more are used when free. By default the profile's, "
+        "else 1.",
+    )
     memory: Memory | None = Field(
         default=None,
         description="Memory that is reserved, and the limit; by default what the plan needs, and "
@@ -53,6 +64,17 @@ class WorkerResources(ApiModel):
 class Compute(ApiModel):
     """What the training runs on."""
 
+    profile: Name | None = Field(
+        default=None,
+        description="In a cluster: the FineTuneProfile whose rules hold; by default the one that "
+        "says so for the namespace.",
+    )
+    service_account_name: SecretName | None = Field(
+        default=None,
+        description="In a cluster: a ServiceAccount of the namespace that head and workers run as, "
+        "for storage that knows who they are (workload identity); by default the head has one of "
+        "the job's own, which may do nothing but tell its progress.",
+    )
     workers: Workers = Field(default_factory=Workers, description="Training processes.")
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto: a GPU where there is one."

@@ -1,13 +1,15 @@
-"""The CustomResourceDefinition of a model: what `kubectl apply` checks without a webhook."""
+"""The CustomResourceDefinitions of the models: what `kubectl apply` checks without a webhook."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from loam_api.base import MAX_NAME_LENGTH, MUTABLE
 from loam_api.finetunejob import API_GROUP, API_VERSION, FineTuneJob
+from loam_api.finetuneprofile import FineTuneProfile
 from loam_api.schema import Schema, build_schema, strip_marks
 
 # The server checks these itself, in its own schema.
@@ -31,7 +33,7 @@ def _column(name: str, path: str, kind: str = "string", *, is_wide: bool = False
     return {**column, "priority": 1} if is_wide else column
 
 
-PRINTER_COLUMNS = [
+JOB_COLUMNS = [
     _column("Phase", ".status.phase"),
     _column("Method", ".status.method"),
     _column("Progress", ".status.progress.summary"),
@@ -42,24 +44,50 @@ PRINTER_COLUMNS = [
     _column("Cost", ".status.cost", is_wide=True),
     _column("Age", ".metadata.creationTimestamp", "date"),
 ]
+PROFILE_COLUMNS = [
+    _column("Default", ".spec.default", "boolean"),
+    _column("GPUs", ".spec.limits.gpus", "integer"),
+    _column("Workers", ".spec.limits.workers", "integer"),
+    _column("Deadline", ".spec.limits.activeDeadlineSeconds", "integer", is_wide=True),
+    _column("Image", ".spec.pods.image", is_wide=True),
+    _column("Age", ".metadata.creationTimestamp", "date"),
+]
 
 
-def build_crd(model: type[BaseModel]) -> dict[str, Any]:
-    """The CRD of a namespaced kind, whose name is the model's.
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a CRD says of a kind besides its schema.
 
-    Args:
-        model: an object with `spec` and `status`, such as `FineTuneJob`.
+    Attributes:
+        is_immutable: whether the spec stays as it was applied, but for fields marked mutable.
     """
-    kind = model.__name__
-    plural = f"{kind.lower()}s"
+
+    model: type[BaseModel]
+    scope: Literal["Namespaced", "Cluster"]
+    short_name: str
+    columns: list[dict[str, Any]]
+    is_immutable: bool
+
+
+KINDS = (
+    Kind(FineTuneJob, "Namespaced", "ftj", JOB_COLUMNS, is_immutable=True),
+    Kind(FineTuneProfile, "Cluster", "ftp", PROFILE_COLUMNS, is_immutable=False),
+)
+
+
+def build_crd(kind: Kind) -> dict[str, Any]:
+    """The CRD of a kind, whose name is its model's; its plural is that with an s."""
+    name = kind.model.__name__
+    plural = f"{name.lower()}s"
     version = {
         "name": API_VERSION,
         "served": True,
         "storage": True,
-        "schema": {"openAPIV3Schema": _build_root(model)},
-        "subresources": {"status": {}},
-        "additionalPrinterColumns": PRINTER_COLUMNS,
+        "schema": {"openAPIV3Schema": _build_root(kind)},
+        "additionalPrinterColumns": kind.columns,
     }
+    if "status" in kind.model.model_fields:
+        version["subresources"] = {"status": {}}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -67,14 +95,14 @@ def build_crd(model: type[BaseModel]) -> dict[str, Any]:
         "spec": {
             "group": API_GROUP,
             "names": {
-                "kind": kind,
-                "listKind": f"{kind}List",
+                "kind": name,
+                "listKind": f"{name}List",
                 "plural": plural,
-                "singular": kind.lower(),
-                "shortNames": ["ftj"],
+                "singular": name.lower(),
+                "shortNames": [kind.short_name],
                 "categories": ["loam"],
             },
-            "scope": "Namespaced",
+            "scope": kind.scope,
             "versions": [version],
         },
     }
@@ -86,15 +114,15 @@ def build_manifest_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _build_root(model: type[BaseModel]) -> Schema:
-    root = build_schema(model)
+def _build_root(kind: Kind) -> Schema:
+    root = build_schema(kind.model)
     properties = root["properties"]
     spec = properties["spec"]
-    immutable = {"rule": build_immutable_rule(spec), "message": _IMMUTABLE_MESSAGE}
-    properties["spec"] = {
-        **strip_marks(spec),
-        "x-kubernetes-validations": [*spec.get("x-kubernetes-validations", []), immutable],
-    }
+    properties["spec"] = strip_marks(spec)
+    if kind.is_immutable:
+        immutable = {"rule": build_immutable_rule(spec), "message": _IMMUTABLE_MESSAGE}
+        rules = [*spec.get("x-kubernetes-validations", []), immutable]
+        properties["spec"]["x-kubernetes-validations"] = rules
     for name in _SERVER_FIELDS:
         properties[name] = {"type": "object" if name == "metadata" else "string"}
     return {**root, "required": ["spec"], "x-kubernetes-validations": [_NAME_RULE]}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import NoneType
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -55,8 +55,17 @@ def _read_value(field: FieldInfo, raw: Any) -> Any:
 
 def get_block(field: FieldInfo) -> type[ApiModel] | None:
     """The model of a field that holds a block, optional or not; None for any other field."""
+    if get_origin(field.annotation) is list:
+        return None
     kinds = [kind for kind in get_args(field.annotation) if kind is not NoneType]
     kind = kinds[0] if len(kinds) == 1 else field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, ApiModel) else None
+
+
+def get_entry_block(field: FieldInfo) -> type[ApiModel] | None:
+    """The model of the entries of a field that holds a list of blocks; None for any other."""
+    kinds = get_args(field.annotation) if get_origin(field.annotation) is list else ()
+    kind = kinds[0] if kinds else None
     return kind if isinstance(kind, type) and issubclass(kind, ApiModel) else None
 
 
@@ -73,9 +82,12 @@ def find_broken_rules(model: type[ApiModel], raw: Any, path: str) -> Iterator[Pr
             place = f"{path}.{rule.field}"
             yield Problem(place, _show_field(place, raw, rule.field), rule.message)
     for field in model.model_fields.values():
-        block = get_block(field)
-        if block is not None and field.alias in raw:
-            yield from find_broken_rules(block, raw[field.alias], f"{path}.{field.alias}")
+        child = raw.get(field.alias)
+        if (block := get_block(field)) is not None:
+            yield from find_broken_rules(block, child, f"{path}.{field.alias}")
+        elif (entry := get_entry_block(field)) is not None and isinstance(child, list):
+            for index, one in enumerate(child):
+                yield from find_broken_rules(entry, one, f"{path}.{field.alias}[{index}]")
 
 
 def _show_field(path: str, raw: dict[str, Any], field: str) -> str:

@@ -8,28 +8,41 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from loam_api.base import MUTABLE
-from loam_api.finetunejob import API_GROUP, API_VERSION
+from loam_api.finetunejob import API_GROUP, API_VERSION, FineTuneJob
+from loam_api.finetuneprofile import FineTuneProfile
 from loam_api.schema import Schema, build_schema
 from loam_api.words import describe_accepted
 
-_INTRO = """\
-# API reference: {kind}
+_INTRO = f"""\
+# API reference
 
-`apiVersion: {group}/{version}`, `kind: {kind}`. Written by `crds/write_crds.py`; do not edit.
+`apiVersion: {API_GROUP}/{API_VERSION}`. Written by `crds/write_crds.py`; do not edit.
 
 Unknown fields are refused by `loam validate`, and by the API server for a client that asks for it
-(`kubectl apply --validate=strict`); a lax client's are dropped there. `spec` cannot be changed once
-applied, but for what is marked *may be raised* or *may be changed*. A field that is left out has
+(`kubectl apply --validate=strict`); a lax client's are dropped there. A field that is left out has
 its default.
+
+- [FineTuneJob](#finetunejob): one run, written by a user of the platform.
+- [FineTuneProfile](#finetuneprofile): rules for such runs, written by the platform's team.
 """
 
+_ABOUT: dict[type[BaseModel], str] = {
+    FineTuneJob: "Namespaced. `spec` cannot be changed once applied, but for what is marked *may "
+    "be raised* or *may be changed*.",
+    FineTuneProfile: "Cluster-scoped. It may be changed at any time; jobs that have started keep "
+    "to what it said then.",
+}
 
-def build_reference(model: type[BaseModel]) -> str:
-    """Markdown for every block of `spec` and `status`, in the order a manifest is read."""
-    schema = build_schema(model)
-    parts = [_INTRO.format(kind=model.__name__, group=API_GROUP, version=API_VERSION)]
-    for name in ("spec", "status"):
-        parts += [_render_block(path, node) for path, node in walk_blocks(schema, name)]
+
+def build_reference() -> str:
+    """Markdown for every block of every kind, in the order a manifest is read."""
+    parts = [_INTRO]
+    for model, about in _ABOUT.items():
+        parts.append(f"# {model.__name__}\n\n{about}\n")
+        schema = build_schema(model)
+        for name in ("spec", "status"):
+            if name in schema["properties"]:
+                parts += [_render_block(path, node) for path, node in walk_blocks(schema, name)]
     return "\n".join(parts)
 
 

@@ -92,6 +92,13 @@ class Metrics(StatusModel):
     )
 
 
+class ProfileUse(StatusModel):
+    """The rules that the job is under, as they were when it started."""
+
+    name: Word = Field(description="Of the FineTuneProfile.")
+    digest: Word = Field(description="SHA-256 of the copy in the job's ConfigMap.")
+
+
 class FineTuneJobStatus(StatusModel):
     """What was observed."""
 
@@ -111,6 +118,9 @@ class FineTuneJobStatus(StatusModel):
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["type"],
         },
+    )
+    profile: ProfileUse | None = Field(
+        default=None, description="The profile that the latest attempt started under."
     )
     method: Word | None = Field(default=None, description="The method that was chosen.")
     method_reason: Message | None = Field(default=None, description="Why it was chosen.")

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from loam_api.base import RULE_ERROR
+from loam_api.base import RULE_ERROR, ApiModel
 from loam_api.cross_checks import find_broken_rules
 from loam_api.finetunejob import FineTuneJob, FineTuneJobSpec
+from loam_api.finetuneprofile import FineTuneProfile, FineTuneProfileSpec
 from loam_api.problems import ManifestError, Problem, join_path, show_value
 from loam_api.schema import Schema, build_schema
 from loam_api.suggestions import suggest_field, suggest_value
 from loam_api.words import describe_accepted
 
-__all__ = ["ManifestError", "Problem", "validate_manifest"]
+__all__ = ["ManifestError", "Problem", "validate_manifest", "validate_profile"]
+
+Kind = TypeVar("Kind", bound=BaseModel)
 
 MAX_DEPTH = 32  # far over the API's own; a YAML alias can refer to itself
 
@@ -30,6 +33,19 @@ def validate_manifest(document: Any) -> FineTuneJob:
     Raises:
         ManifestError: with every problem of the document.
     """
+    return _validate(document, FineTuneJob, FineTuneJobSpec)
+
+
+def validate_profile(document: Any) -> FineTuneProfile:
+    """The profile that a parsed YAML or JSON document describes, as `validate_manifest` does.
+
+    Raises:
+        ManifestError: with every problem of the document.
+    """
+    return _validate(document, FineTuneProfile, FineTuneProfileSpec)
+
+
+def _validate(document: Any, model: type[Kind], spec: type[ApiModel]) -> Kind:
     if not isinstance(document, dict):
         accepted = "a manifest must be one block with apiVersion, kind, metadata and spec"
         raise ManifestError((Problem("", show_value("", document), accepted),))
@@ -37,23 +53,19 @@ def validate_manifest(document: Any) -> FineTuneJob:
     plain = _to_json_types(document, (), problems)
     plain.pop("status", None)
     try:
-        job = _parse(plain)
+        # Through JSON, because only there is strict mode what the API server does: blocks are
+        # mappings, yet "16" is not a number.
+        parsed = model.model_validate_json(
+            json.dumps(plain), strict=True, by_alias=True, by_name=False
+        )
     except ValidationError as error:
-        schema = build_schema(FineTuneJob)
+        schema = build_schema(model)
         details = error.errors(include_url=False)
         problems += [_explain(one, schema) for one in details if one["type"] != RULE_ERROR]
-        problems += find_broken_rules(FineTuneJobSpec, plain.get("spec"), "spec")
+        problems += find_broken_rules(spec, plain.get("spec"), "spec")
     if problems:
         raise ManifestError(tuple(sorted(set(problems), key=lambda problem: problem.path)))
-    return job
-
-
-def _parse(plain: dict[str, Any]) -> FineTuneJob:
-    # Through JSON, because only there is strict mode what the API server does: blocks are
-    # mappings, yet "16" is not a number.
-    return FineTuneJob.model_validate_json(
-        json.dumps(plain), strict=True, by_alias=True, by_name=False
-    )
+    return parsed
 
 
 def _to_json_types(value: Any, path: tuple[str | int, ...], problems: list[Problem]) -> Any:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from loam_operator.observed import JobView, Observed, PodView, RayJobView
+from loam_operator.observed import (
+    JobView,
+    Observed,
+    PodView,
+    ProfileView,
+    RayJobView,
+    Tenancy,
+)
 
 
 class Key(NamedTuple):
@@ -21,6 +28,7 @@ class _Entry:
     ray_jobs: dict[str, RayJobView] = field(default_factory=dict)
     pods: dict[str, PodView] = field(default_factory=dict)
     progress: dict[int, str] = field(default_factory=dict)
+    profile_copy: str = ""
     conflicts: tuple[str, ...] = ()
     checked_at: float = 0.0
 
@@ -28,8 +36,10 @@ class _Entry:
 class Cache:
     """Not thread-safe: it lives in one event loop, and no method waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_profile_required: bool = False) -> None:
         self._entries: dict[Key, _Entry] = {}
+        self._profiles: dict[str, ProfileView] = {}
+        self._tenancy = Tenancy(is_required=is_profile_required)
 
     def __len__(self) -> int:
         return sum(entry.job is not None for entry in self._entries.values())
@@ -64,6 +74,27 @@ class Cache:
 
     def put_progress(self, key: Key, documents: dict[int, str]) -> None:
         self._entries.setdefault(key, _Entry()).progress = documents
+
+    def put_profile_copy(self, key: Key, text: str) -> None:
+        self._entries.setdefault(key, _Entry()).profile_copy = text
+
+    def put_profile(self, profile: ProfileView) -> list[Key]:
+        """Take over a FineTuneProfile; returns the jobs that may wait for it."""
+        before = self._profiles.get(profile.name)
+        if before is None or _is_newer(profile, before):
+            self._profiles[profile.name] = profile
+        return self._renew_tenancy()
+
+    def remove_profile(self, name: str) -> list[Key]:
+        """Forget a FineTuneProfile; returns the jobs that may have waited for that."""
+        self._profiles.pop(name, None)
+        return self._renew_tenancy()
+
+    def _renew_tenancy(self) -> list[Key]:
+        profiles = tuple(self._profiles[name] for name in sorted(self._profiles))
+        self._tenancy = replace(self._tenancy, profiles=profiles)
+        pending = (job for job in self.list_jobs() if job.status.get("phase") == "Pending")
+        return [Key(job.namespace, job.name) for job in pending]
 
     def remove_job(self, key: Key, uid: str) -> None:
         """Forget a job, unless another has its name by now."""
@@ -102,6 +133,7 @@ class Cache:
             ray_jobs={one.name: one for one in observed.ray_jobs},
             pods={pod.name: pod for pod in observed.pods},
             progress=dict(observed.progress),
+            profile_copy=observed.profile_copy,
             conflicts=before.conflicts,
             checked_at=checked_at,
         )
@@ -131,15 +163,22 @@ class Cache:
             pods=tuple(entry.pods.values()),
             progress=dict(entry.progress),
             conflicts=entry.conflicts,
+            profile_copy=entry.profile_copy,
+            tenancy=self._tenancy,
         )
 
     def _drop_if_empty(self, key: Key) -> None:
         entry = self._entries[key]
-        if entry.job is None and not (entry.ray_jobs or entry.pods or entry.progress):
+        if entry.job is None and not (
+            entry.ray_jobs or entry.pods or entry.progress or entry.profile_copy
+        ):
             del self._entries[key]
 
 
-def _is_newer(one: JobView | RayJobView | PodView, other: JobView | RayJobView | PodView) -> bool:
+Versioned = JobView | RayJobView | PodView | ProfileView
+
+
+def _is_newer(one: Versioned, other: Versioned) -> bool:
     """Whether to prefer it; resource versions of one object only ever grow."""
     new, old = one.resource_version, other.resource_version
     return not (new.isdecimal() and old.isdecimal()) or int(new) >= int(old)

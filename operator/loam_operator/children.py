@@ -19,8 +19,10 @@ from loam_operator.names import (
     name_progress,
 )
 from loam_operator.observed import JobView
+from loam_operator.profiles import Profile
 
 MANIFEST_KEY = "job.yaml"
+PROFILE_KEY = "profile.json"
 
 Manifest = dict[str, Any]
 
@@ -44,6 +46,12 @@ def build_metadata(job: JobView, name: str, launch: Launch | None = None) -> Man
     }
 
 
+def find_account(job: JobView) -> str:
+    """The ServiceAccount that the head runs as: the one that the job names, or its own."""
+    named = job.spec.get("compute", {}).get("serviceAccountName", "")
+    return str(named or name_access(job.name))
+
+
 def build_labels(job: JobView, launch: Launch | None = None) -> dict[str, str]:
     """By which a child is found again."""
     labels = {MANAGED_LABEL: MANAGED_VALUE, JOB_LABEL: job.name, JOB_UID_LABEL: job.uid}
@@ -52,14 +60,17 @@ def build_labels(job: JobView, launch: Launch | None = None) -> dict[str, str]:
     return labels
 
 
-def build_manifest_map(job: JobView) -> Manifest:
-    """The manifest as the runtime reads it; JSON is YAML."""
+def build_manifest_map(job: JobView, profile: Profile) -> Manifest:
+    """The manifest as the runtime reads it (JSON is YAML), and the rules that made it so."""
+    data = {MANIFEST_KEY: json.dumps(build_manifest(job), indent=1)}
+    if profile.name:
+        data[PROFILE_KEY] = profile.copy
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": build_metadata(job, name_manifest(job.name)),
         "immutable": True,
-        "data": {MANIFEST_KEY: json.dumps(build_manifest(job), indent=1)},
+        "data": data,
     }
 
 
@@ -100,22 +111,23 @@ def build_role(job: JobView) -> Manifest:
 
 
 def build_role_binding(job: JobView) -> Manifest:
-    """Gives the Role to the job's ServiceAccount."""
+    """Gives the Role to the ServiceAccount that the head runs as."""
     name = name_access(job.name)
+    account = {"kind": "ServiceAccount", "name": find_account(job), "namespace": job.namespace}
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",
         "metadata": build_metadata(job, name),
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
-        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": job.namespace}],
+        "subjects": [account],
     }
 
 
-def build_children(job: JobView) -> list[Manifest]:
+def build_children(job: JobView, profile: Profile) -> list[Manifest]:
     """All but the RayJobs, in the order of creation."""
     return [
-        build_manifest_map(job),
-        build_service_account(job),
+        build_manifest_map(job, profile),
+        *([] if find_account(job) != name_access(job.name) else [build_service_account(job)]),
         build_role(job),
         build_role_binding(job),
         build_progress_map(job),

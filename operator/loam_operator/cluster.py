@@ -11,18 +11,23 @@ from loam_operator.cache import Key
 from loam_operator.checking import check_spec
 from loam_operator.children import build_children
 from loam_operator.decision import Launch
+from loam_operator.effective import apply_profile
 from loam_operator.hints import read_hints
 from loam_operator.names import JOB_LABEL, JOB_UID_LABEL
+from loam_operator.network import build_network_policy
 from loam_operator.observed import Hint, JobView, Observed, PodLog, RayJobView
+from loam_operator.placement import place
 from loam_operator.pod_logs import read_logs
 from loam_operator.rayjob import build_ray_job
 from loam_operator.settings import Settings
 from loam_operator.views import (
     find_attempt,
     find_owner,
+    is_manifest,
     is_progress,
     view_job,
     view_pod,
+    view_profile_copy,
     view_progress,
     view_ray_job,
 )
@@ -34,12 +39,13 @@ _PATHS = {
     "Pod": "/api/v1/namespaces/{}/pods",
     "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
+    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
     "RayJob": "/apis/ray.io/v1/namespaces/{}/rayjobs",
     "FineTuneJob": "/apis/loam.dev/v1alpha1/namespaces/{}/finetunejobs",
 }
 _REFUSALS = (400, 403, 422)  # admission, quota, rights; fields that are not known
 _MOST_TRIES = 20  # of a write against those of others
-_ACCESS_KINDS = ("RoleBinding", "Role", "ServiceAccount", "ConfigMap")
+_ACCESS_KINDS = ("RoleBinding", "Role", "ServiceAccount", "ConfigMap", "NetworkPolicy")
 
 
 class ApiCluster:
@@ -61,7 +67,12 @@ class ApiCluster:
             tuple(view_ray_job(one) for one in ray_jobs),
             tuple(view_pod(one) for one in pods),
             next((view_progress(one) for one in maps if is_progress(one)), {}),
+            profile_copy=next((view_profile_copy(one) for one in maps if is_manifest(one)), ""),
         )
+
+    async def read_namespace_labels(self, namespace: str) -> dict[str, str]:
+        raw = await self._api.find(f"/api/v1/namespaces/{namespace}")
+        return dict(raw["metadata"].get("labels") or {}) if raw else {}
 
     async def _list(self, kind: str, key: Key) -> list[dict[str, Any]]:
         path = _PATHS[kind].format(key.namespace)
@@ -109,13 +120,16 @@ class ApiCluster:
         return current
 
     async def create_attempt(self, job: JobView, launch: Launch) -> RayJobView:
+        job = apply_profile(job, launch.profile)
+        network = build_network_policy(job, launch.profile.spec.egress, self._settings)
         # Side by side: where the API server is far, one after the other is what a job waits for.
-        children = [self._provide(job, child, launch) for child in build_children(job)]
+        wanted = (network, *build_children(job, launch.profile))
+        children = [self._provide(job, child, launch) for child in wanted]
         for outcome in await asyncio.gather(*children, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
         ray_job = build_ray_job(job, check_spec(job), launch, self._settings)
-        return view_ray_job(await self._ensure(job, ray_job))
+        return view_ray_job(await self._ensure(job, place(ray_job, launch.profile.spec)))
 
     async def _provide(self, job: JobView, child: dict[str, Any], launch: Launch) -> None:
         # The first attempt has made them, as a rule: to look costs less than to be refused.
@@ -151,7 +165,18 @@ class ApiCluster:
             raise ConflictError
         if find_owner(held) != job.uid or find_attempt(held) != find_attempt(wanted):
             raise TakenError(f"{kind} {name}")
+        if held.get("immutable") and held["data"] != wanted["data"]:
+            # By an earlier profile or budget; or by somebody who would like to have another one.
+            await self._delete_one(job, kind, name)
+            raise ConflictError
         return held
+
+    async def _delete_one(self, job: JobView, kind: str, name: str) -> None:
+        await self._api.delete(
+            _PATHS[kind].format(job.namespace),
+            labelSelector=f"{JOB_UID_LABEL}={job.uid}",
+            fieldSelector=f"metadata.name={name}",
+        )
 
     async def find_conflicts(self, job: JobView, names: tuple[str, ...]) -> tuple[str, ...]:
         found = []

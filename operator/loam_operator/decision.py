@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from loam_api.status import FineTuneJobStatus
+from loam_operator.profiles import Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,7 @@ class Launch:
         micro_batch_divisor: by which its micro-batch is smaller than planned.
         run_key: of the run, once the step `prepare` has told it.
         worker_memory: what a worker gets where the job does not say; "" before the plan.
+        profile: the rules that it is under.
     """
 
     step: str
@@ -24,6 +26,7 @@ class Launch:
     micro_batch_divisor: int = 1
     run_key: str = ""
     worker_memory: str = ""
+    profile: Profile = field(default_factory=Profile)
 
 
 @dataclass(frozen=True, slots=True)

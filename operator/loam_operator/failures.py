@@ -45,6 +45,13 @@ FAILURES = (
         "Correct the manifest and create the job under a new name.",
     ),
     Failure(
+        "NotAllowed",
+        "the job's spec and queue labels against its FineTuneProfile",
+        "never",
+        "Ask for less in a job of a new name; or have the platform team change the profile, then "
+        "set the annotation loam.dev/retry.",
+    ),
+    Failure(
         "DeadlineExceeded",
         "the clock and spec.activeDeadlineSeconds",
         "never",
@@ -228,6 +235,12 @@ HEALING = (
         "a pod's condition PodScheduled is False for 10 s",
         "said with the scheduler's words; waits until the deadline",
         name="Unschedulable",
+    ),
+    Healing(
+        "no FineTuneProfile for the job, or no clear one",
+        "the cluster's profiles and the namespace's labels",
+        "Stalled; goes on when the profile is there, or the namespace has the labels",
+        name="ProfileUnavailable",
     ),
     Healing(
         "an object of another owner has the name of a child",

@@ -30,8 +30,13 @@ from loam_operator.worker import Worker
 logger = logging.getLogger("loam_operator")
 
 _NEEDED = {
-    "/apis/loam.dev/v1alpha1": "Loam's CRDs are not installed: set crds.install in the chart.",
-    "/apis/ray.io/v1": "KubeRay is not installed: install its operator (1.6 or later) first.",
+    ("/apis/loam.dev/v1alpha1", "finetunejobs", "finetuneprofiles"): (
+        "Loam's CRDs are not installed, or are older than the operator: set crds.install in the "
+        "chart."
+    ),
+    ("/apis/ray.io/v1", "rayjobs"): (
+        "KubeRay is not installed: install its operator (1.6 or later) first."
+    ),
 }
 
 
@@ -44,7 +49,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async with await connect() as connection:
         api = Api(connection)
         await _check_cluster(api)
-        cache = Cache()
+        cache = Cache(is_profile_required=settings.profiles == "required")
         lease = Lease(api, settings.namespace, settings.pod, time.monotonic)
         health = Health(time.monotonic, lease.is_held)
         events = EventWriter(api, settings.pod, _read_clock)
@@ -65,7 +70,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         )
         queue = WorkQueue(worker.work_on, settings.num_workers)
         registry = kopf.OperatorRegistry()
-        register(registry, cache, queue.add, health.hear_pulse)
+        register(
+            registry,
+            cache,
+            queue.add,
+            health.hear_pulse,
+            has_profiles=settings.profiles != "ignored",
+        )
         runner = await serve(health, settings.port, lambda: count_jobs(cache.list_jobs()))
 
         def begin() -> None:
@@ -116,13 +127,10 @@ def _list_namespaces(settings: Settings) -> list[str]:
 
 
 async def _check_cluster(api: Api) -> None:
-    for path, remedy in _NEEDED.items():
-        try:
-            await api.get(path)
-        except ApiError as error:
-            if error.status == 404:
-                raise SettingsError(remedy) from error
-            raise
+    for (path, *kinds), remedy in _NEEDED.items():
+        found = await api.find(path) or {"resources": []}
+        if not {one["name"] for one in found["resources"]} >= set(kinds):
+            raise SettingsError(remedy)
 
 
 def _read_clock() -> datetime:

@@ -19,6 +19,10 @@ QUEUE_LABELS = (
     "ray.io/priority-class-name",
 )
 
+# Those of them that say where a job waits, and how important it is.
+QUEUE_NAME_LABELS = ("kueue.x-k8s.io/queue-name", "volcano.sh/queue-name")
+PRIORITY_LABELS = ("kueue.x-k8s.io/priority-class", "ray.io/priority-class-name")
+
 MAX_ATTEMPT_NUMBER = 99
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from loam_api.finetuneprofile import FineTuneProfileSpec
+
 Role = Literal["head", "worker", "submitter"]
 
 
@@ -131,6 +133,36 @@ class PodView:
 
 
 @dataclass(frozen=True, slots=True)
+class ProfileView:
+    """A FineTuneProfile, or the copy of one that a job keeps.
+
+    Attributes:
+        spec: None for one that this operator cannot read.
+        trouble: why it cannot.
+    """
+
+    name: str
+    resource_version: str = ""
+    spec: FineTuneProfileSpec | None = None
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tenancy:
+    """The rules of the platform team, as far as a job's namespace is concerned.
+
+    Attributes:
+        profiles: all of the cluster, by name.
+        namespace_labels: empty where no profile asks for them.
+        is_required: no job runs without a profile, not even where there is none.
+    """
+
+    profiles: tuple[ProfileView, ...] = ()
+    namespace_labels: Mapping[str, str] = field(default_factory=dict)
+    is_required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """Everything `reconcile` looks at.
 
@@ -140,6 +172,8 @@ class Observed:
         conflicts: objects in the way, such as "ConfigMap a-manifest", that are not the job's.
         logs: of the pods of an attempt that fails just now; None before they were asked for.
         hints: why the live attempt does not get on; looked for only where nothing else tells.
+        profile_copy: the text of the profile that the job keeps; "" without one. Who may write
+            ConfigMaps may have written it: it counts only with the digest that the status has.
     """
 
     job: JobView
@@ -149,6 +183,8 @@ class Observed:
     conflicts: tuple[str, ...] = ()
     hints: tuple[Hint, ...] = ()
     logs: tuple[PodLog, ...] | None = None
+    profile_copy: str = ""
+    tenancy: Tenancy = field(default_factory=Tenancy)
 
     def find_ray_job(self, step: str, attempt: int) -> RayJobView | None:
         """The attempt's RayJob, if it is this job's own."""

@@ -6,9 +6,9 @@ from typing import Any
 
 from loam_api.finetunejob import FineTuneJobSpec
 from loam_api.ports import METRICS_PORT, METRICS_PORT_NAME
-from loam_operator.children import build_labels
+from loam_operator.children import build_labels, find_account
 from loam_operator.decision import Launch
-from loam_operator.names import ROLE_LABEL, name_access, name_manifest, name_progress
+from loam_operator.names import ROLE_LABEL, name_manifest, name_progress
 from loam_operator.observed import JobView
 from loam_operator.quantities import multiply_memory
 from loam_operator.settings import Settings
@@ -48,10 +48,11 @@ def build_head_pod(job: JobView, spec: FineTuneJobSpec, launch: Launch, settings
         # Only who asks the teacher gets its key, and never what trains.
         **(_build_secret_volumes(spec) if launch.step == PREPARE else {}),
     }
-    memory = multiply_memory(spec.compute.head.memory, launch.memory_factor)
-    resources = _build_resources(spec.compute.head.cpu, memory, 0)
+    head = spec.compute.head
+    memory = multiply_memory(head.memory or "4Gi", launch.memory_factor)
+    resources = _build_resources(head.cpu or "1", memory, 0)
     pod = _build_pod(job, launch, settings, "head", resources, environment, volumes)
-    pod["spec"]["serviceAccountName"] = name_access(job.name)
+    pod["spec"]["serviceAccountName"] = find_account(job)
     pod["spec"]["containers"][0]["ports"] = [
         {"name": name, "containerPort": port} for name, port in _HEAD_PORTS.items()
     ]
@@ -65,8 +66,11 @@ def build_worker_pod(
     worker = spec.compute.worker
     planned = worker.memory or launch.worker_memory or _LEAST_WORKER_MEMORY
     memory = multiply_memory(planned, launch.memory_factor)
-    resources = _build_resources(worker.cpu, memory, worker.gpus)
-    return _build_pod(job, launch, settings, "worker", resources, _build_environment(spec), {})
+    resources = _build_resources(worker.cpu or "1", memory, worker.gpus)
+    pod = _build_pod(job, launch, settings, "worker", resources, _build_environment(spec), {})
+    if spec.compute.service_account_name:
+        pod["spec"]["serviceAccountName"] = spec.compute.service_account_name
+    return pod
 
 
 def build_submitter_pod(job: JobView, launch: Launch, settings: Settings) -> Pod:

@@ -18,5 +18,10 @@ def multiply_memory(memory: str, factor: float) -> str:
     """ "4Gi" times 1.5 as "6144Mi"; as it was for a factor of 1."""
     if factor == 1:
         return memory
+    return f"{ceil(count_mib(memory) * factor)}Mi"
+
+
+def count_mib(memory: str) -> int:
+    """Mebibytes: "4Gi" is 4096."""
     number, unit = re.fullmatch(r"(\d+)(\w+)", memory).groups()  # type: ignore[union-attr]
-    return f"{ceil(int(number) * _UNITS[unit] * factor)}Mi"
+    return int(number) * _UNITS[unit]

@@ -12,9 +12,11 @@ from datetime import datetime, timedelta
 
 from loam_api.finetunejob import FineTuneJobSpec
 from loam_api.status import MAX_RETRY_TOKENS, Attempt, FailureLog, FineTuneJobStatus
+from loam_operator.admission import list_excesses
 from loam_operator.checking import SpecError, check_spec
 from loam_operator.cleanup import clean_up, list_leftovers
 from loam_operator.decision import Decision
+from loam_operator.effective import limit_deadline
 from loam_operator.failures import FAILURES_BY_NAME
 from loam_operator.history import (
     build_launch,
@@ -32,6 +34,7 @@ from loam_operator.judge import Verdict, judge_attempt
 from loam_operator.log_lines import keep_lines
 from loam_operator.names import MAX_ATTEMPT_NUMBER
 from loam_operator.observed import Observed
+from loam_operator.profiles import NoProfileError, Profile, find_kept, find_profile
 from loam_operator.states import State
 from loam_operator.status import (
     change,
@@ -48,6 +51,8 @@ from loam_operator.waits import REFUSED, WAIT_IS_TROUBLE_AFTER, name_refusal
 RECHECK_SECONDS = 300.0
 CONFLICT_RECHECK_SECONDS = 10.0
 PODS_RECHECK_SECONDS = 5.0
+# Labels of namespaces are not watched.
+PROFILE_RECHECK_SECONDS = 30.0
 STARTING_RECHECK_SECONDS = 10.0
 
 # What is in the RayJob's own way is over when the RayJob is there.
@@ -83,6 +88,7 @@ def _decide(observed: Observed, now: datetime) -> Decision:
         spec = check_spec(job)
     except SpecError as error:
         return _fail(observed, status, "InvalidSpec", str(error), now)
+    spec = limit_deadline(spec, find_kept(observed, status.profile))
     live = find_live(status)
     if live is not None:
         return _follow(observed, spec, status, live, now)
@@ -101,6 +107,7 @@ def _stay_ended(
             retry_tokens=[*status.retry_tokens, token][-MAX_RETRY_TOKENS:],
             first_counted_attempt=last + 1,
             start_time=None,
+            profile=None,  # the rules as they are now
         )
         return Decision(enter_state(status, "Retrying", now, "A retry was asked for."))
     return clean_up(observed, status, now)
@@ -125,12 +132,16 @@ def _follow(
     if verdict.outcome == "failed":
         return _end_failed(observed, spec, status, verdict, now)
     if verdict.outcome == "absent":
-        return _launch(observed, status, live, now)
+        return _launch(observed, spec, status, live, now)
     return _show_active(spec, status, verdict, observed, live, now)
 
 
 def _launch(
-    observed: Observed, status: FineTuneJobStatus, live: Attempt, now: datetime
+    observed: Observed,
+    spec: FineTuneJobSpec,
+    status: FineTuneJobStatus,
+    live: Attempt,
+    now: datetime,
 ) -> Decision:
     if observed.conflicts:
         status = enter_state(status, "NameConflict", now, ", ".join(observed.conflicts))
@@ -142,10 +153,38 @@ def _launch(
         return Decision(status, requeue_seconds=CONFLICT_RECHECK_SECONDS)
     if _has_running(observed, status, now):
         return Decision(status, requeue_seconds=PODS_RECHECK_SECONDS, is_weighty=True)
+    profile = _admit(observed, spec, status, now)
+    if isinstance(profile, Decision):
+        return profile
     state = read_state(status)
     if state is None or state.name not in _LEFT_BY_A_RAY_JOB:
         status = enter_state(status, "Starting", now)
-    return Decision(status, (build_launch(status, live),), RECHECK_SECONDS, is_weighty=True)
+    return _build_launch(status, live, profile, is_weighty=True)
+
+
+def _build_launch(
+    status: FineTuneJobStatus, live: Attempt, profile: Profile, *, is_weighty: bool
+) -> Decision:
+    status = change(status, profile=profile.use)
+    launch = replace(build_launch(status, live), profile=profile)
+    return Decision(status, (launch,), RECHECK_SECONDS, is_weighty=is_weighty)
+
+
+def _admit(
+    observed: Observed, spec: FineTuneJobSpec, status: FineTuneJobStatus, now: datetime
+) -> Profile | Decision:
+    """The profile that lets the job's next attempt start, or what to do without one."""
+    try:
+        profile = find_profile(observed, spec, status.profile)
+    except NoProfileError as error:
+        status = enter_state(status, "ProfileUnavailable", now, str(error))
+        return Decision(status, requeue_seconds=PROFILE_RECHECK_SECONDS)
+    has_started = find_kept(observed, status.profile) is not None
+    labels = observed.job.queue_labels
+    excesses = list_excesses(spec, labels, profile, has_started=has_started)
+    if excesses:
+        return _fail(observed, status, "NotAllowed", " ".join(excesses), now)
+    return profile
 
 
 def _show_active(
@@ -265,10 +304,13 @@ def _start_or_wait(
     is_first = not status.attempts
     if not is_first and status.attempts[-1].number >= MAX_ATTEMPT_NUMBER:
         return _fail(observed, status, "Unknown", "The job has used up its attempt numbers.", now)
+    profile = _admit(observed, spec, status, now)
+    if isinstance(profile, Decision):
+        return profile
     status = start_attempt(status, find_next_step(spec, status), now)
     status = enter_state(status, "Starting", now)
     live = status.attempts[-1]
-    return Decision(status, (build_launch(status, live),), RECHECK_SECONDS, is_weighty=not is_first)
+    return _build_launch(status, live, profile, is_weighty=not is_first)
 
 
 def _await_pods(observed: Observed, status: FineTuneJobStatus, now: datetime) -> Decision:

@@ -20,6 +20,7 @@ class State:
 
     Attributes:
         meaning: for the condition's message; {attempt}, {step} and {detail} are filled in.
+        is_retold: whether its message may change while the job stays in it.
         num_milestones: how many of `MILESTONES` are reached in it.
         next_states: where it may lead, besides itself.
     """
@@ -33,6 +34,7 @@ class State:
     is_reconciling: bool = True
     is_stalled: bool = False
     is_suspended: bool = False
+    is_retold: bool = False
 
     @property
     def is_terminal(self) -> bool:
@@ -61,7 +63,15 @@ WAITING = (
 )
 _ACTIVE = ("Starting", *WAITING, "Queued", "Preparing", "Training", "Finishing")
 _FAILED = tuple(failure.name for failure in FAILURES)
-_ENDS = ("Succeeded", "Retrying", "Suspending", "Suspended", "NameConflict", *_FAILED)
+_ENDS = (
+    "Succeeded",
+    "Retrying",
+    "Suspending",
+    "Suspended",
+    "NameConflict",
+    "ProfileUnavailable",
+    *_FAILED,
+)
 _FROM_ACTIVE = (*_ACTIVE, *_ENDS)
 
 
@@ -102,7 +112,7 @@ STATES = (
         "Retrying",
         "Pending",
         "{detail} A new attempt starts when the pods of the last one are gone.",
-        ("Starting", "Suspending", "Suspended", *_FAILED),
+        ("Starting", "ProfileUnavailable", "Suspending", "Suspended", *_FAILED),
     ),
     State(
         "NameConflict",
@@ -113,16 +123,25 @@ STATES = (
         is_stalled=True,
     ),
     State(
+        "ProfileUnavailable",
+        "Pending",
+        "{detail}",
+        _FROM_ACTIVE,
+        is_reconciling=False,
+        is_stalled=True,
+        is_retold=True,
+    ),
+    State(
         "Suspending",
         "Suspended",
         "The pods are being given back.",
-        ("Suspended", "Starting", "Retrying", *_FAILED),
+        ("Suspended", "Starting", "Retrying", "ProfileUnavailable", *_FAILED),
     ),
     State(
         "Suspended",
         "Suspended",
         "The job is suspended; set spec.suspend to false to go on.",
-        ("Starting", *_FAILED),
+        ("Starting", "ProfileUnavailable", *_FAILED),
         is_reconciling=False,
         is_suspended=True,
     ),
@@ -148,6 +167,14 @@ STATES = (
     ),
 )
 
-INITIAL_STATES = ("Starting", "Retrying", "Suspending", "Suspended", "InvalidSpec")
+INITIAL_STATES = (
+    "Starting",
+    "Retrying",
+    "ProfileUnavailable",
+    "Suspending",
+    "Suspended",
+    "InvalidSpec",
+    "NotAllowed",
+)
 
 STATES_BY_NAME = {state.name: state for state in STATES}

@@ -64,7 +64,8 @@ def enter_state(
 
     A message is written when its state is entered and then left alone: the words that Kubernetes
     has for one and the same trouble keep changing, and each change would be a write. Only what was
-    entered without a detail is given one, once.
+    entered without a detail is given one, once; and the words of a state that `is_retold` are the
+    operator's own, which change only with the matter.
     """
     state = STATES_BY_NAME[name]
     attempt = status.attempts[-1] if status.attempts else None
@@ -72,7 +73,9 @@ def enter_state(
     is_same = read_state(status) == state and status.attempt == (
         attempt.number if attempt else None
     )
-    if is_same and (has_detail(status) or message == _fill_message(state, attempt, "")):
+    is_told = has_detail(status) and not state.is_retold
+    known = (_get_message(status), _fill_message(state, attempt, ""))
+    if is_same and (is_told or message in known):
         return status
     conditions = _build_conditions(status, state, now, message)
     return change(
@@ -88,9 +91,12 @@ def enter_state(
 def has_detail(status: FineTuneJobStatus) -> bool:
     """Whether the message of its state has more to say than the state itself."""
     state = read_state(status)
-    told = next((one.message for one in status.conditions if one.type == "Ready"), "")
     attempt = status.attempts[-1] if status.attempts else None
-    return state is not None and told != _fill_message(state, attempt, "")
+    return state is not None and _get_message(status) != _fill_message(state, attempt, "")
+
+
+def _get_message(status: FineTuneJobStatus) -> str:
+    return next((one.message for one in status.conditions if one.type == "Ready"), "")
 
 
 def _fill_message(state: State, attempt: Attempt | None, detail: str) -> str:

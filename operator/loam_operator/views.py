@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
+from loam_api.finetuneprofile import FineTuneProfileSpec
+from loam_api.problems import join_path
 from loam_api.progress_document import MAX_DOCUMENT_BYTES, name_progress_key
 from loam_operator.cache import Key
+from loam_operator.children import PROFILE_KEY
 from loam_operator.names import (
     ATTEMPT_LABEL,
     JOB_LABEL,
@@ -15,9 +21,10 @@ from loam_operator.names import (
     RETRY_ANNOTATION,
     ROLE_LABEL,
     STEP_LABEL,
+    name_manifest,
     name_progress,
 )
-from loam_operator.observed import JobView, PodView, RayJobView, Role
+from loam_operator.observed import JobView, PodView, ProfileView, RayJobView, Role
 from loam_operator.status import parse_time
 
 Raw = Mapping[str, Any]
@@ -171,6 +178,33 @@ def is_progress(raw: Raw) -> bool:
     return bool(
         metadata["name"] == name_progress((metadata.get("labels") or {}).get(JOB_LABEL, ""))
     )
+
+
+def is_manifest(raw: Raw) -> bool:
+    """Whether a labelled ConfigMap is the job's manifest."""
+    key = find_key(raw)
+    return key is not None and raw["metadata"]["name"] == name_manifest(key.name)
+
+
+def view_profile_copy(raw: Raw) -> str:
+    """The profile that a job keeps beside its manifest; "" without one.
+
+    One and the same text for all jobs that started under it.
+    """
+    return sys.intern(str((raw.get("data") or {}).get(PROFILE_KEY, "")))
+
+
+def view_profile(raw: Raw) -> ProfileView:
+    """A FineTuneProfile."""
+    metadata = raw["metadata"]
+    name, version = metadata["name"], metadata["resourceVersion"]
+    try:
+        spec = FineTuneProfileSpec.model_validate(_copy(raw.get("spec") or {}))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        trouble = f"spec.{join_path(first['loc'])}: {first['msg']}."
+        return ProfileView(name, version, trouble=trouble)
+    return ProfileView(name, version, spec)
 
 
 def _copy(value: Any) -> Any:

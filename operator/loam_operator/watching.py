@@ -17,9 +17,12 @@ from loam_operator.metrics import WATCH_EVENTS
 from loam_operator.names import MANAGED_LABEL, MANAGED_VALUE
 from loam_operator.views import (
     find_key,
+    is_manifest,
     is_progress,
     view_job,
     view_pod,
+    view_profile,
+    view_profile_copy,
     view_progress,
     view_ray_job,
 )
@@ -28,6 +31,7 @@ Body = kopf.Body
 Enqueue = Callable[[Key], None]
 
 _JOBS = ("loam.dev", "v1alpha1", "finetunejobs")
+_PROFILES = ("loam.dev", "v1alpha1", "finetuneprofiles")
 _RAY_JOBS = ("ray.io", "v1", "rayjobs")
 _PODS = ("", "v1", "pods")
 _MAPS = ("", "v1", "configmaps")
@@ -71,10 +75,13 @@ def register(
     cache: Cache,
     enqueue: Enqueue,
     pulse: Callable[[], None],
+    *,
+    has_profiles: bool,
 ) -> None:
     """Register the handlers of all kinds.
 
     Args:
+        has_profiles: whether the operator may read FineTuneProfiles.
         pulse: called for each renewal of the operator's own Lease that comes back by a watch.
     """
     for kind, keep, drop in (
@@ -86,8 +93,16 @@ def register(
         _watch(
             registry,
             kind,
-            lambda raw, keep=keep: keep(cache, raw),  # type: ignore[misc]
-            lambda raw, drop=drop: drop(cache, raw),  # type: ignore[misc]
+            lambda raw, keep=keep: _list_key(keep(cache, raw)),  # type: ignore[misc]
+            lambda raw, drop=drop: _list_key(drop(cache, raw)),  # type: ignore[misc]
+            enqueue,
+        )
+    if has_profiles:
+        _watch(
+            registry,
+            _PROFILES,
+            lambda raw: cache.put_profile(view_profile(raw)),
+            lambda raw: cache.remove_profile(raw["metadata"]["name"]),
             enqueue,
         )
 
@@ -104,8 +119,8 @@ def register(
 def _watch(
     registry: kopf.OperatorRegistry,
     kind: tuple[str, str, str],
-    keep: Callable[[Body], Key | None],
-    drop: Callable[[Body], Key | None],
+    keep: Callable[[Body], list[Key]],
+    drop: Callable[[Body], list[Key]],
     enqueue: Enqueue,
 ) -> None:
     plural = kind[2]
@@ -117,9 +132,12 @@ def _watch(
     @kopf.on.event(*kind, registry=registry, id=f"hear-{plural}")
     async def _(type: str | None, body: Body, **_: Any) -> None:
         WATCH_EVENTS.labels(plural).inc()
-        key = drop(body) if type == "DELETED" else keep(body)
-        if key is not None:
+        for key in drop(body) if type == "DELETED" else keep(body):
             enqueue(key)
+
+
+def _list_key(key: Key | None) -> list[Key]:
+    return [] if key is None else [key]
 
 
 def _keep_job(cache: Cache, raw: Body) -> Key | None:
@@ -162,6 +180,9 @@ def _drop_pod(cache: Cache, raw: Body) -> Key | None:
 
 def _keep_map(cache: Cache, raw: Body) -> Key | None:
     key = find_key(raw)
+    if key is not None and is_manifest(raw):
+        cache.put_profile_copy(key, view_profile_copy(raw))
+        return None  # what the operator itself has written
     if key is None or not is_progress(raw):
         return None
     cache.put_progress(key, view_progress(raw))
@@ -170,6 +191,9 @@ def _keep_map(cache: Cache, raw: Body) -> Key | None:
 
 def _drop_map(cache: Cache, raw: Body) -> Key | None:
     key = find_key(raw)
+    if key is not None and is_manifest(raw):
+        cache.put_profile_copy(key, "")
+        return None
     if key is None or not is_progress(raw):
         return None
     cache.remove_progress(key)

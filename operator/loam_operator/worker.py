@@ -62,6 +62,9 @@ class Cluster(Protocol):
     async def read_observed(self, key: Key) -> Observed | None:
         """The job and all that carries its label, read now; None if there is no such job."""
 
+    async def read_namespace_labels(self, namespace: str) -> dict[str, str]:
+        """The labels that a namespace has now."""
+
     async def patch_status(self, job: JobView, patch: dict[str, Any]) -> JobView:
         """Write the status of the job as it was seen.
 
@@ -141,6 +144,7 @@ class Worker:
         if not self._is_leader():  # who becomes it looks at every job
             return None
         try:
+            observed = await self._learn_labels(observed)
             observed = await self._recheck_conflicts(key, observed)
             refusal = self._refusals.pop(key, None)  # told once; then it is tried again
             if refusal is not None:
@@ -150,7 +154,7 @@ class Worker:
                 fresh = await self._read_fresh(key)
                 if fresh is None:
                     return None
-                observed = replace(fresh, hints=observed.hints)
+                observed = replace(fresh, hints=observed.hints, tenancy=observed.tenancy)
                 decision = reconcile(observed, self._now())
             if decision.wants_hints and self._may_look(key):
                 observed = await self._look_for_hints(observed)
@@ -213,6 +217,15 @@ class Worker:
         live = find_live(read_status(observed.job.status))
         logs = await self._cluster.read_logs(observed, live.number) if live else ()
         return replace(observed, logs=logs)
+
+    async def _learn_labels(self, observed: Observed) -> Observed:
+        """Ask for the namespace's labels where a profile goes by them and one has to be found."""
+        tenancy = observed.tenancy
+        is_asked = any(one.spec and one.spec.namespace_selector for one in tenancy.profiles)
+        if not is_asked or observed.profile_copy or "completionTime" in observed.job.status:
+            return observed
+        labels = await self._cluster.read_namespace_labels(observed.job.namespace)
+        return replace(observed, tenancy=replace(tenancy, namespace_labels=labels))
 
     async def _recheck_conflicts(self, key: Key, observed: Observed) -> Observed:
         if not observed.conflicts:

@@ -64,17 +64,17 @@ def step(manifest: ManifestPath) -> None:
 
 @app.command()
 def validate(
-    manifests: Annotated[list[Path], typer.Argument(metavar="JOB.yaml...")],
+    manifests: Annotated[list[Path], typer.Argument(metavar="MANIFEST.yaml...")],
     as_json: AsJson = False,
 ) -> None:
-    """Check manifests without touching any data; all errors at once."""
+    """Check jobs and profiles without touching any data; all errors at once."""
     from loam_api.problems import ManifestError, Problem
-    from loam_runtime.manifest import load_manifest
+    from loam_runtime.manifest import check_manifest
 
     failures: dict[str, list[Problem]] = {}
     for path in manifests:
         try:
-            load_manifest(path)
+            check_manifest(path)
         except ManifestError as error:
             failures[str(path)] = list(error.problems)
         except LoamError as error:

@@ -46,6 +46,22 @@ def load_manifest(path: Path) -> FineTuneJob:
     return validate_manifest(read_document(path))
 
 
+def check_manifest(path: Path) -> None:
+    """Validate one FineTuneJob or FineTuneProfile.
+
+    Raises:
+        ManifestFileError: unreadable file, broken YAML, or not exactly one document.
+        loam_api.validation.ManifestError: all problems of the document at once.
+    """
+    from loam_api.validation import validate_manifest, validate_profile
+
+    document = read_document(path)
+    if document.get("kind") == "FineTuneProfile":
+        validate_profile(document)
+    else:
+        validate_manifest(document)
+
+
 def read_document(path: Path) -> dict[str, Any]:
     """The single YAML (or JSON) document of a file, unvalidated."""
     try:

@@ -19,6 +19,7 @@ from loam_operator.names import ATTEMPT_LABEL, JOB_LABEL, ROLE_LABEL, STEP_LABEL
 
 CHART = ROOT / "charts" / "loam"
 SYSTEM = "loam-system"
+PROFILES = {"group": "loam.dev", "version": "v1alpha1", "plural": "finetuneprofiles"}
 
 
 def render(*settings: str) -> list[dict[str, Any]]:
@@ -41,6 +42,28 @@ def find(documents: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [document for document in documents if document["kind"] == kind]
 
 
+def list_operators_roles(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The roles that are bound to the operator; others are made for users."""
+    bindings = [*find(documents, "RoleBinding"), *find(documents, "ClusterRoleBinding")]
+    bound = {one["roleRef"]["name"] for one in bindings}
+    roles = [*find(documents, "Role"), *find(documents, "ClusterRole")]
+    return [role for role in roles if role["metadata"]["name"] in bound]
+
+
+def test_users_get_jobs_and_nobody_their_status():
+    """Who could write the status could write their own rules; who cannot write jobs, no job."""
+    roles = {one["metadata"]["name"]: one for one in find(render(), "ClusterRole")}
+    edit = set(list_rules([roles["loam-edit"]]))
+    assert {resource for _, resource, _ in edit} == {"finetunejobs"}
+    assert {"create", "patch", "delete"} <= {verb for *_, verb in edit}
+    view = set(list_rules([roles["loam-view"]]))
+    assert {verb for *_, verb in view} == {"get", "list", "watch"}
+    for name, kinds in (("view", ["view"]), ("edit", ["edit", "admin"])):
+        labels = roles[f"loam-{name}"]["metadata"]["labels"]
+        aggregated = {label for label in labels if "aggregate-to" in label}
+        assert aggregated == {f"rbac.authorization.k8s.io/aggregate-to-{kind}" for kind in kinds}
+
+
 def test_helm_finds_no_fault():
     run_helm("lint", "--strict", str(CHART))
 
@@ -58,8 +81,16 @@ def test_a_misspelt_value_is_refused(setting: str):
 @pytest.mark.parametrize("settings", [(), ("namespaces={team-a,team-b}",)])
 def test_the_operator_cannot_read_secrets_or_raise_its_rights(settings: tuple[str, ...]):
     """Whoever takes over the operator's pod must not thereby have the cluster."""
-    rules = set(list_rules(render(*settings)))
+    rules = set(list_rules(list_operators_roles(render(*settings))))
     assert ("loam.dev", "finetunejobs/status", "patch") in rules
+    assert {rule for rule in rules if rule[1] == "networkpolicies"} == {
+        ("networking.k8s.io", "networkpolicies", verb)
+        for verb in ("get", "create", "deletecollection")
+    }
+    assert {rule for rule in rules if rule[1] == "finetuneprofiles"} == {
+        ("loam.dev", "finetuneprofiles", verb) for verb in ("list", "watch")
+    }
+    assert {verb for _, resource, verb in rules if resource == "namespaces"} == {"get"}
     for group, resource, verb in rules:
         assert resource != "secrets"
         assert "*" not in (group, resource, verb)
@@ -68,7 +99,22 @@ def test_the_operator_cannot_read_secrets_or_raise_its_rights(settings: tuple[st
 
 
 def test_a_namespaced_install_has_no_right_in_the_cluster():
+    """But to list profiles, and to see the labels of its own namespaces, where that is wanted."""
     documents = render("namespaces={team-a,team-b}")
+    (binding,) = find(documents, "ClusterRoleBinding")
+    (role,) = [
+        one
+        for one in find(documents, "ClusterRole")
+        if one["metadata"]["name"] == binding["roleRef"]["name"]
+    ]
+    assert set(list_rules([role])) == {
+        ("loam.dev", "finetuneprofiles", "list"),
+        ("loam.dev", "finetuneprofiles", "watch"),
+        ("", "namespaces", "get"),
+    }
+    (named,) = [rule for rule in role["rules"] if rule["resources"] == ["namespaces"]]
+    assert set(named["resourceNames"]) == {"team-a", "team-b", SYSTEM}
+    documents = render("namespaces={team-a,team-b}", "profiles=ignored", "userRoles=false")
     assert not find(documents, "ClusterRole")
     assert not find(documents, "ClusterRoleBinding")
     bound = {one["metadata"]["namespace"] for one in find(documents, "RoleBinding")}
@@ -77,8 +123,10 @@ def test_a_namespaced_install_has_no_right_in_the_cluster():
 
 def test_crds_stay_and_can_be_left_out():
     """All jobs would go with their definition."""
-    (crd,) = find(render(), "CustomResourceDefinition")
-    assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    crds = find(render(), "CustomResourceDefinition")
+    assert len(crds) == 2
+    for crd in crds:
+        assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
     assert not find(render("crds.install=false"), "CustomResourceDefinition")
 
 
@@ -125,9 +173,11 @@ def test_the_charts_rights_are_enough(
         LOAM_NAMESPACES=namespace if is_namespaced else "",
     )
     stage = Stage(control_plane.client, namespace)
+    custom = client.CustomObjectsApi(control_plane.client)
     try:
         operator.start()
-        stage.apply("humble", clusterTTLSeconds=0)
+        custom.create_cluster_custom_object(**PROFILES, body=build_profile(namespace))
+        stage.apply("humble", clusterTTLSeconds=0, compute={"profile": "humble"})
         stage.await_ray_job("humble-prepare-a1")
         stage.fail("humble-prepare-a1", 1, 1)
         stage.await_ray_job("humble-prepare-a2")
@@ -138,10 +188,22 @@ def test_the_charts_rights_are_enough(
         assert 'status="403"' not in str(operator.read("metrics"))
     finally:
         operator.kill()
+        custom.delete_collection_cluster_custom_object(**PROFILES)
         access = client.RbacAuthorizationV1Api(control_plane.client)
         for role in access.list_cluster_role_binding().items:
-            if role.metadata.name == f"{system}-operator":
+            if role.metadata.name.startswith(f"{system}-operator"):
                 access.delete_cluster_role_binding(role.metadata.name)
+
+
+def build_profile(namespace: str) -> dict[str, Any]:
+    """A profile for this one namespace."""
+    labels = {"kubernetes.io/metadata.name": namespace}
+    return {
+        "apiVersion": "loam.dev/v1alpha1",
+        "kind": "FineTuneProfile",
+        "metadata": {"name": "humble"},
+        "spec": {"namespaceSelector": {"matchLabels": labels}},
+    }
 
 
 def test_it_can_be_installed_upgraded_and_uninstalled(control_plane: ControlPlane, tmp_path: Path):

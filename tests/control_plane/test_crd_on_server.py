@@ -15,8 +15,7 @@ from tests.tools.control_plane import ControlPlane
 from tests.tools.custom_objects import FineTuneJobs
 from tests.tools.manifest_mutations import bend_manifest
 
-from loam_api.crd import PRINTER_COLUMNS, build_crd
-from loam_api.finetunejob import FineTuneJob
+from loam_api.crd import JOB_COLUMNS, KINDS, build_crd
 from loam_api.validation import ManifestError, validate_manifest
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*/job.yaml"))
@@ -66,7 +65,7 @@ def test_columns_are_printed(control_plane: ControlPlane, jobs: FineTuneJobs):
     """`kubectl get finetunejobs` must show the phase and progress, not a name and an age."""
     table = jobs.read_table()
     names = [column["name"] for column in table["columnDefinitions"]]
-    assert names == ["Name", *(column["name"] for column in PRINTER_COLUMNS)]
+    assert names == ["Name", *(column["name"] for column in JOB_COLUMNS)]
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=[file.parent.name for file in EXAMPLES])
@@ -155,7 +154,7 @@ def test_a_broken_rule_is_told_in_the_same_words(jobs: FineTuneJobs, words):
 
 def test_the_table_has_every_rule():
     """A new rule without a row above would be tried on no server."""
-    messages = set(collect_messages(build_crd(FineTuneJob)["spec"]["versions"][0]["schema"]))
+    messages = set(collect_messages(build_crd(KINDS[0])["spec"]["versions"][0]["schema"]))
     covered = (*BROKEN_RULES, *ABOUT_CHANGES)
     assert [message for message in messages if not any(w in message for w in covered)] == []
 

@@ -293,6 +293,9 @@ class Stage:
             ).items,
             *access.list_namespaced_role(self.namespace, label_selector=selector).items,
             *access.list_namespaced_role_binding(self.namespace, label_selector=selector).items,
+            *client.NetworkingV1Api(self.core.api_client)
+            .list_namespaced_network_policy(self.namespace, label_selector=selector)
+            .items,
         ]
         ray_jobs = self.custom.list_namespaced_custom_object(
             **_RAY_JOBS, namespace=self.namespace, label_selector=selector

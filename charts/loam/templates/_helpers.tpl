@@ -56,7 +56,17 @@ that it holds itself: to patch ConfigMaps, which each head pod gets for its own.
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
   verbs: [get, create, deletecollection]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, create, deletecollection]
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [list, watch]
+{{- end -}}
+
+{{/* A map of labels as "a=b,c=d". */}}
+{{- define "loam.pairs" -}}
+{{- $pairs := list -}}
+{{- range $name, $value := . }}{{ $pairs = append $pairs (printf "%s=%s" $name $value) }}{{ end -}}
+{{- join "," $pairs -}}
 {{- end -}}

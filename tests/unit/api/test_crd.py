@@ -14,8 +14,8 @@ import yaml
 from pydantic import BaseModel
 
 from loam_api.base import Rule
-from loam_api.crd import PRINTER_COLUMNS, build_crd, build_immutable_rule, build_manifest_schema
-from loam_api.cross_checks import get_block
+from loam_api.crd import KINDS, Kind, build_crd, build_immutable_rule, build_manifest_schema
+from loam_api.cross_checks import get_block, get_entry_block
 from loam_api.finetunejob import FineTuneJob, FineTuneJobSpec
 from loam_api.schema import build_schema
 
@@ -56,14 +56,27 @@ PYTHON_TYPES = {
 }
 
 
+JOB = next(kind for kind in KINDS if kind.model is FineTuneJob)
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.model.__name__)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def crd() -> dict[str, Any]:
-    return build_crd(FineTuneJob)
+def crd(kind: Kind) -> dict[str, Any]:
+    return build_crd(kind)
 
 
 @pytest.fixture(scope="module")
 def root(crd: dict[str, Any]) -> dict[str, Any]:
     return crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+
+
+@pytest.fixture(scope="module")
+def job_root() -> dict[str, Any]:
+    return build_crd(JOB)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 
 
 def walk(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -115,9 +128,9 @@ def test_defaults_are_complete_and_typed(root):
             check(node["default"], node, path)
 
 
-def test_server_default_equals_python_default(root):
+def test_server_default_equals_python_default(job_root):
     """A field left out must mean the same on a laptop and in a cluster."""
-    spec = root["properties"]["spec"]["properties"]
+    spec = job_root["properties"]["spec"]["properties"]
     given = {"model": {"uri": "file://m"}, "output": {"uri": "file://o"}}
     given["data"] = {"seeds": {"uri": "file://s"}, "task": "text"}
     parsed = FineTuneJobSpec.model_validate(given).model_dump(
@@ -139,20 +152,21 @@ def test_size_is_small(crd):
     assert len(yaml.safe_dump(crd)) < 200 * 1024
 
 
-def test_rules_reach_the_schema(root):
+def test_rules_reach_the_schema(root, kind):
     """A rule that stays in Python lets kubectl apply what loam validate refuses."""
 
     def collect(model: type[BaseModel]) -> Iterator[Rule]:
         yield from model.rules
         for field in model.model_fields.values():
-            block = get_block(field)
+            block = get_block(field) or get_entry_block(field)
             if block:
                 yield from collect(block)
 
     in_schema = [
         rule["rule"] for _, node in walk(root) for rule in node.get("x-kubernetes-validations", [])
     ]
-    declared = [rule.cel for rule in collect(FineTuneJobSpec)]
+    spec = kind.model.model_fields["spec"].annotation
+    declared = [rule.cel for rule in collect(spec)]
     assert declared
     assert set(declared) <= set(in_schema)
 
@@ -170,15 +184,15 @@ def test_rule_paths_exist(root):
 LIFECYCLE = {"suspend", "backoffLimit", "activeDeadlineSeconds", "clusterTTLSeconds"}
 
 
-def test_spec_is_immutable_but_for_budget_and_life_cycle(root):
+def test_spec_is_immutable_but_for_budget_and_life_cycle(job_root):
     """A changed spec under a running job would be half of two experiments."""
-    rule = root["properties"]["spec"]["x-kubernetes-validations"][-1]["rule"]
-    assert set(root["properties"]["spec"]["properties"]) > LIFECYCLE
-    for name, node in root["properties"]["spec"]["properties"].items():
+    rule = job_root["properties"]["spec"]["x-kubernetes-validations"][-1]["rule"]
+    assert set(job_root["properties"]["spec"]["properties"]) > LIFECYCLE
+    for name, node in job_root["properties"]["spec"]["properties"].items():
         if name in LIFECYCLE:
             assert name not in rule
             continue
-        required = name in root["properties"]["spec"]["required"]
+        required = name in job_root["properties"]["spec"]["required"]
         pair = f"has(self.{name}) == has(oldSelf.{name})"
         assert required or pair in rule, name
         assert "default" not in node or f"self.{name} == oldSelf.{name}" in rule
@@ -195,9 +209,9 @@ def test_immutable_rule_skips_marked_fields():
     assert build_immutable_rule(schema) == "self.a == oldSelf.a"
 
 
-def test_printer_columns_exist(root):
+def test_printer_columns_exist(root, kind):
     """kubectl prints an empty column, and no error, for a path that does not exist."""
-    for column in PRINTER_COLUMNS:
+    for column in kind.columns:
         node = root
         for step in column["jsonPath"].split(".")[1:]:
             if node is root["properties"]["metadata"]:

@@ -15,7 +15,9 @@ from loam_operator.checking import check_spec
 from loam_operator.children import build_children
 from loam_operator.decision import Launch
 from loam_operator.names import MAX_ATTEMPT_NUMBER, name_attempt
+from loam_operator.network import build_network_policy
 from loam_operator.observed import JobView
+from loam_operator.profiles import Profile
 from loam_operator.quantities import multiply_memory
 from loam_operator.rayjob import build_ray_job
 from loam_operator.settings import Settings
@@ -229,7 +231,8 @@ def test_longest_names_fit():
 def test_every_child_is_owned_and_found_again():
     """One without an owner outlives its job; one without a label is never deleted at its end."""
     launch = Launch("train", 1)
-    for child in [*build_children(JOB), build(launch)]:
+    network = build_network_policy(JOB, None, SETTINGS)
+    for child in [network, *build_children(JOB, Profile()), build(launch)]:
         (owner,) = child["metadata"]["ownerReferences"]
         assert (owner["uid"], owner["controller"]) == ("uid", True), child["kind"]
         assert child["metadata"]["labels"]["loam.dev/job-uid"] == "uid"

@@ -6,10 +6,12 @@ killed between any two calls, and two of them may run on memories of different a
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tests.unit.operator.world import Operator, World
+from tests.unit.operator.world import Operator, World, make_profile
 
 from loam_operator.observed import Hint
 from loam_operator.status import read_state, read_status
@@ -28,6 +30,12 @@ RUBBISH = (
     '{"attempt": ATTEMPT, "result": {"exitCode": 0}}',
     '{"attempt": 7, "result": {"exitCode": 0}}',
 )
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "closed": {"default": True, "allow": {"models": []}},
+    "open": {"default": True, "limits": {"activeDeadlineSeconds": 10_000}},
+    "theirs": {"default": True, "namespaceSelector": {"matchLabels": {"team": "theirs"}}},
+}
 
 
 def has_ray_jobs(machine: Job) -> bool:
@@ -171,6 +179,22 @@ class Job(RuleBasedStateMachine):
     def pass_time(self, seconds: int) -> None:
         self.world.seconds += seconds
 
+    # --- the platform team -----------------------------------------------------------------
+    @rule(names=st.sets(st.sampled_from(sorted(PROFILES))), is_theirs=st.booleans())
+    def change_profiles(self, names: set[str], is_theirs: bool) -> None:
+        self.disturbances += 1
+        version = int(self.world.make_version())
+        self.world.profiles = {
+            name: make_profile(name, version, **PROFILES[name]) for name in names
+        }
+        self.world.namespace_labels = {"team": "theirs"} if is_theirs else {}
+
+    @rule(text=st.sampled_from(["", "{", '{"name": "mine", "spec": {"default": true}}']))
+    def tamper_with_copy(self, text: str) -> None:
+        """Whoever may write ConfigMaps may write the job's, but not its status."""
+        self.disturbances += 1
+        self.world.profile_copy, self.world.copied_in = text, -1
+
     # --- the user --------------------------------------------------------------------------
     @rule(is_suspended=st.booleans())
     def suspend(self, is_suspended: bool) -> None:
@@ -201,6 +225,7 @@ class Job(RuleBasedStateMachine):
             return
         world, operator = self.world, self.operators[0]
         world.foreign, world.refusal, world.crash_in = set(), "", None
+        world.profiles = {}
         world.change_spec(suspend=False)
         for _ in range(400):
             before = world.counts.total

@@ -11,11 +11,22 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from loam_api.finetuneprofile import FineTuneProfileSpec
 from loam_api.progress_document import ProgressDocument, ResultDocument, parse_progress
+from loam_operator.admission import list_excesses
 from loam_operator.cache import Cache, Key
+from loam_operator.checking import check_spec
 from loam_operator.decision import Launch
 from loam_operator.names import name_attempt
-from loam_operator.observed import Hint, JobView, Observed, PodLog, PodView, RayJobView
+from loam_operator.observed import (
+    Hint,
+    JobView,
+    Observed,
+    PodLog,
+    PodView,
+    ProfileView,
+    RayJobView,
+)
 from loam_operator.states import INITIAL_STATES
 from loam_operator.status import MAX_STATUS_BYTES, measure_status, read_state, read_status
 from loam_operator.throttle import ProgressThrottle
@@ -31,12 +42,17 @@ SPEC: dict[str, Any] = {
 
 
 RUN_KEY = "0123456789abcdef"
-CHILDREN = ("manifest", "progress", "ServiceAccount", "Role", "RoleBinding")
+CHILDREN = ("manifest", "progress", "ServiceAccount", "Role", "RoleBinding", "NetworkPolicy")
 STAGES = {
     "prepare": ("split",),
     "generate": ("synthesize",),
     "train": ("plan", "train", "evaluate"),
 }
+
+
+def make_profile(name: str, version: int = 1, **spec: Any) -> ProfileView:
+    """A FineTuneProfile as the operator sees it."""
+    return ProfileView(name, str(version), FineTuneProfileSpec.model_validate(spec))
 
 
 class Crash(Exception):
@@ -72,6 +88,10 @@ class World:
         self.pods: dict[str, PodView] = {}
         self.progress: dict[int, str] = {}
         self.children = set(CHILDREN)
+        self.profiles: dict[str, ProfileView] = {}
+        self.namespace_labels: dict[str, str] = {}
+        self.profile_copy = ""
+        self.copied_in: int | None = -1
         self.foreign: set[str] = set()
         self.hints: tuple[Hint, ...] = ()
         self.num_looks = 0
@@ -97,7 +117,12 @@ class World:
             tuple(self.ray_jobs.values()),
             tuple(self.pods.values()),
             dict(self.progress),
+            profile_copy=self.profile_copy,
         )
+
+    async def read_namespace_labels(self, namespace: str) -> dict[str, str]:
+        self._maybe_crash()
+        return dict(self.namespace_labels)
 
     async def patch_status(self, job: JobView, patch: dict[str, Any]) -> JobView:
         self._maybe_crash(before=True)
@@ -127,6 +152,7 @@ class World:
         held = self.ray_jobs.get(name)
         if held is None:
             self._check_launch(launch)
+            self._check_profile(launch)
             self.counts.created += 1
             held = RayJobView(
                 name, self.make_uid(), job.uid, launch.step, launch.attempt, self.make_version()
@@ -165,6 +191,7 @@ class World:
     async def delete_access(self, job: JobView) -> None:
         self.counts.deleted += len(CHILDREN)
         self.children = set(CHILDREN)
+        self.profile_copy = ""
 
     # --- what must never happen ------------------------------------------------------------
     def _check_launch(self, launch: Launch) -> None:
@@ -181,6 +208,18 @@ class World:
             if self._may_work(pod) and pod.attempt not in self.successes
         ]
         assert not working, f"attempt {launch.attempt} beside {working}"
+
+    def _check_profile(self, launch: Launch) -> None:
+        """A job keeps to the rules that it started under, until somebody asks for a retry."""
+        assert self.job is not None
+        status = read_status(self.job.status)
+        assert status.profile == launch.profile.use, "rules that no status tells of"
+        if self.profile_copy and self.copied_in == status.first_counted_attempt:
+            assert launch.profile.copy == self.profile_copy, "other rules than at the start"
+        assert not list_excesses(
+            check_spec(self.job), self.job.queue_labels, launch.profile, has_started=False
+        ), "more than is allowed"
+        self.profile_copy, self.copied_in = launch.profile.copy, status.first_counted_attempt
 
     def _may_work(self, pod: PodView) -> bool:
         if pod.is_over:
@@ -413,6 +452,7 @@ class Operator:
 
     def hear_all(self) -> None:
         """Every event has arrived, once or more often."""
+        self.hear_profiles()
         self.hear_job()
         for name in {**self.world.ray_jobs, **self._held("ray_jobs")}:
             self.hear_ray_job(name)
@@ -441,6 +481,14 @@ class Operator:
             self.cache.put_pod(KEY, self.world.pods[name])
         elif name in self._held("pods"):
             self.cache.remove_pod(KEY, name, self._held("pods")[name].uid)
+
+    def hear_profiles(self) -> None:
+        for name in {**self.world.profiles, **self.cache._profiles}:
+            if name in self.world.profiles:
+                self.cache.put_profile(self.world.profiles[name])
+            else:
+                self.cache.remove_profile(name)
+        self.cache.put_profile_copy(KEY, self.world.profile_copy)
 
     def hear_progress(self, _: str = "") -> None:
         """All attempts write to one object, so that they are heard together."""
