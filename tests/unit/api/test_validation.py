@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from loam_api.exits import ExitCode
 from loam_api.finetunejob import FineTuneJobSpec
 from loam_api.problems import show_value
-from loam_api.validation import ManifestError, Problem, validate_manifest
+from loam_api.validation import ManifestError, Problem, validate_manifest, validate_profile
 
 
 def set_field(manifest: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -315,3 +315,18 @@ def test_any_value_anywhere_gives_a_job_or_problems(path, value):
     node[path[-1]] = value
     problems = list_problems(document)
     assert problems is None or (problems and all(problem.message for problem in problems))
+
+
+def test_rules_hold_for_the_entries_of_a_list():
+    """A rule that is tried on single blocks alone lets every list pass."""
+    document = {
+        "apiVersion": "loam.dev/v1alpha1",
+        "kind": "FineTuneProfile",
+        "metadata": {"name": "gpu"},
+        "spec": {"pods": {"head": {"tolerations": [{"key": "a"}, {"key": "b", "value": "c"}]}}},
+    }
+    with pytest.raises(ManifestError) as caught:
+        validate_profile(document)
+    (problem,) = caught.value.problems
+    assert problem.path == "spec.pods.head.tolerations[1].value"
+    assert "only with operator: Equal" in problem.message

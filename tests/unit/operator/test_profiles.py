@@ -335,6 +335,19 @@ def test_a_running_job_keeps_to_the_rules_of_its_start():
     assert lane.status.profile == before
 
 
+def test_a_retry_by_hand_takes_the_rules_as_they_are():
+    """The platform team's correction would otherwise reach a failed job only as a new one."""
+    lane = Lane()
+    lane.world.profiles["gpu"] = make_profile("gpu", default=True)
+    lane.run_until("BadInput", 10)
+    before = lane.status.profile
+    lane.world.profiles["gpu"] = make_profile("gpu", 2, default=True, limits={"gpus": 0})
+    lane.world.update_job(retry_token="again")
+    lane.run_until("Succeeded")
+    assert lane.status.profile.name == before.name
+    assert lane.status.profile.digest != before.digest
+
+
 def test_a_forged_copy_is_not_believed():
     """Who may write ConfigMaps in a namespace must not thereby write their own rules."""
     lane = Lane()
