@@ -8,9 +8,9 @@ from typing import Any
 from loam_api.finetunejob import FineTuneJobSpec
 from loam_api.problems import show_value
 from loam_operator.addresses import find_inner, is_under, names_host
-from loam_operator.quantities import count_mib
 from loam_operator.names import PRIORITY_LABELS, QUEUE_NAME_LABELS
 from loam_operator.profiles import Profile
+from loam_operator.quantities import count_mib
 
 _MOST_SHOWN = 5
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from loam_api.finetuneprofile import FineTuneProfileSpec
 from loam_api.profile_pods import HeadPods, TopologySpread, WorkerPods
-from loam_operator.quantities import count_mib
 from loam_operator.names import JOB_UID_LABEL, ROLE_LABEL
+from loam_operator.quantities import count_mib
 
 Manifest = dict[str, Any]
 

@@ -12,7 +12,7 @@ from tests.tools.waiting import wait_until
 
 # Of a job of two steps that meets no trouble: 5 objects, 2 RayJobs, 6 states, and one renewal of
 # the lease whose echo may still be on its way.
-MOST_WRITES = 14
+MOST_WRITES = 15
 MOST_EVENTS = 7
 _OURS = "loam_operator_"
 _ODD_UNITS = re.compile(r"milliseconds|_ms$|minutes|hours|_mb|_gb|percent")

@@ -85,7 +85,7 @@ def test_a_plain_job_costs_few_writes():
     lane = Lane()
     lane.run_until("Succeeded")
     lane.work()
-    assert lane.world.counts.total <= 14
+    assert lane.world.counts.total <= 15
     assert lane.world.transitions == [
         "Starting",
         "Preparing",

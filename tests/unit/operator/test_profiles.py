@@ -329,9 +329,9 @@ def test_a_running_job_keeps_to_the_rules_of_its_start():
     lane.run_until("Training")
     before = lane.status.profile
     lane.world.profiles["gpu"] = make_profile("gpu", 2, default=True, allow={"models": []})
-    lane.world.replace_head("job-run-a1")
+    lane.world.replace_head("job-train-a2")
     lane.run_until("Succeeded")
-    assert lane.reasons == ["HeadLost", "Succeeded"]
+    assert lane.reasons == ["Succeeded", "HeadLost", "Succeeded"]
     assert lane.status.profile == before
 
 
@@ -356,7 +356,7 @@ def test_a_forged_copy_is_not_believed():
     lane.world.profile_copy = '{"name": "mine", "spec": {}}'
     lane.world.profiles["gpu"] = make_profile("gpu", 2, default=True, allow={"models": []})
     lane.world.copied_in = -1
-    lane.world.replace_head("job-run-a1")
+    lane.world.replace_head("job-train-a2")
     lane.run_until("NotAllowed")
 
 
@@ -388,7 +388,7 @@ PODS = {
 
 
 def run_under(profile: Profile, job: Any = JOB, launch: Launch | None = None) -> dict[str, Any]:
-    launch = replace(launch or Launch("run", 1), profile=profile)
+    launch = replace(launch or Launch("train", 1), profile=profile)
     job = apply_profile(job, profile)
     return place(build_ray_job(job, check_spec(job), launch, SETTINGS), profile.spec)
 
@@ -422,7 +422,7 @@ def test_resources_are_the_jobs_first():
 def test_memory_grows_within_the_profile_only():
     """An OOM kill, three times over, would end on a node that nobody else then gets."""
     profile = read_profile(limits={"memoryPerPod": "4Gi"})
-    pods = get_pods(run_under(profile, launch=Launch("run", 4, memory_factor=3.375)))
+    pods = get_pods(run_under(profile, launch=Launch("train", 4, memory_factor=3.375)))
     assert get_container(pods["worker"])["resources"]["limits"]["memory"] == "4Gi"
     assert get_container(pods["worker"])["resources"]["requests"]["memory"] == "4Gi"
 
@@ -439,7 +439,7 @@ def test_the_lower_budget_counts():
 def test_workload_identity_replaces_the_jobs_own_account():
     """The head's right to tell its progress goes with whoever it is."""
     job = replace(JOB, spec={**JOB.spec, "compute": {"serviceAccountName": "s3-writer"}})
-    children = build_children(job, Launch("run", 1))
+    children = build_children(job, Profile())
     assert not [one for one in children if one["kind"] == "ServiceAccount"]
     (binding,) = [one for one in children if one["kind"] == "RoleBinding"]
     assert binding["subjects"][0]["name"] == "s3-writer"

@@ -241,7 +241,7 @@ def test_every_child_is_owned_and_found_again():
 
 def test_the_manifest_is_the_users():
     """What the runtime reads must be what was validated, and nothing that Kubernetes added."""
-    (manifest,) = [one for one in build_children(JOB) if "immutable" in one]
+    (manifest,) = [one for one in build_children(JOB, Profile()) if "immutable" in one]
     document = json.loads(manifest["data"]["job.yaml"])
     assert document["spec"] == JOB.spec
     assert document["metadata"] == {"name": "job", "namespace": "team"}
