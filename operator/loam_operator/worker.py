@@ -12,6 +12,7 @@ from loam_operator.cache import Cache, Key
 from loam_operator.decision import Action, Decision, DeleteAccess, DeleteRayJob, Launch
 from loam_operator.history import find_live
 from loam_operator.observed import Hint, JobView, Observed, PodLog, RayJobView
+from loam_operator.profiles import find_kept
 from loam_operator.reconcile import RECHECK_SECONDS, STARTING_RECHECK_SECONDS, reconcile
 from loam_operator.status import build_patch, read_state, read_status
 from loam_operator.throttle import ProgressThrottle
@@ -222,7 +223,9 @@ class Worker:
         """Ask for the namespace's labels where a profile goes by them and one has to be found."""
         tenancy = observed.tenancy
         is_asked = any(one.spec and one.spec.namespace_selector for one in tenancy.profiles)
-        if not is_asked or observed.profile_copy or "completionTime" in observed.job.status:
+        if not is_asked or "completionTime" in observed.job.status:
+            return observed
+        if find_kept(observed, read_status(observed.job.status).profile) is not None:
             return observed
         labels = await self._cluster.read_namespace_labels(observed.job.namespace)
         return replace(observed, tenancy=replace(tenancy, namespace_labels=labels))

@@ -231,6 +231,9 @@ def test_an_empty_profile_forbids_nothing():
     assert not find_excesses(read_profile(), compute=WORKERS)
 
 
+OURS: dict[str, Any] = {"namespaceSelector": {"matchLabels": {"team": "ours"}}}
+
+
 # --- whose rules -------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("labels", "is_matched"),
@@ -338,10 +341,11 @@ def test_a_running_job_keeps_to_the_rules_of_its_start():
 def test_a_retry_by_hand_takes_the_rules_as_they_are():
     """The platform team's correction would otherwise reach a failed job only as a new one."""
     lane = Lane()
-    lane.world.profiles["gpu"] = make_profile("gpu", default=True)
+    lane.world.namespace_labels = {"team": "ours"}
+    lane.world.profiles["gpu"] = make_profile("gpu", default=True, **OURS)
     lane.run_until("BadInput", 10)
     before = lane.status.profile
-    lane.world.profiles["gpu"] = make_profile("gpu", 2, default=True, limits={"gpus": 0})
+    lane.world.profiles["gpu"] = make_profile("gpu", 2, default=True, **OURS, limits={"gpus": 0})
     lane.world.update_job(retry_token="again")
     lane.run_until("Succeeded")
     assert lane.status.profile.name == before.name
@@ -351,10 +355,11 @@ def test_a_retry_by_hand_takes_the_rules_as_they_are():
 def test_a_forged_copy_is_not_believed():
     """Who may write ConfigMaps in a namespace must not thereby write their own rules."""
     lane = Lane()
-    lane.world.profiles["gpu"] = make_profile("gpu", default=True)
+    lane.world.namespace_labels = {"team": "ours"}
+    lane.world.profiles["gpu"] = make_profile("gpu", default=True, **OURS)
     lane.run_until("Training")
     lane.world.profile_copy = '{"name": "mine", "spec": {}}'
-    lane.world.profiles["gpu"] = make_profile("gpu", 2, default=True, allow={"models": []})
+    lane.world.profiles["gpu"] = make_profile("gpu", 2, default=True, **OURS, allow={"models": []})
     lane.world.copied_in = -1
     lane.world.replace_head("job-train-a2")
     lane.run_until("NotAllowed")
