@@ -13,9 +13,9 @@ from loam_operator.decision import Action, Decision, DeleteAccess, DeleteRayJob,
 from loam_operator.history import find_live
 from loam_operator.observed import Hint, JobView, Observed, PodLog, RayJobView
 from loam_operator.profiles import find_kept
-from loam_operator.reconcile import RECHECK_SECONDS, STARTING_RECHECK_SECONDS, reconcile
+from loam_operator.reconcile import RECHECK_SECONDS, reconcile
 from loam_operator.status import build_patch, read_state, read_status
-from loam_operator.throttle import ProgressThrottle
+from loam_operator.throttle import LookThrottle, ProgressThrottle
 from loam_operator.waits import REFUSED
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class Worker:
         self._clock = clock
         self._on_written = on_written
         self._on_launched = on_launched
-        self._looked_at: dict[Key, float] = {}
+        self._looks = LookThrottle()
         self._refusals: dict[Key, Hint] = {}
 
     async def work_on(self, key: Key) -> float | None:
@@ -157,7 +157,7 @@ class Worker:
                     return None
                 observed = replace(fresh, hints=observed.hints, tenancy=observed.tenancy)
                 decision = reconcile(observed, self._now())
-            if decision.wants_hints and self._may_look(key):
+            if decision.wants_hints and self._may_look(key, decision):
                 observed = await self._look_for_hints(observed)
                 decision = reconcile(observed, self._now())
             if decision.wants_logs:
@@ -173,7 +173,7 @@ class Worker:
     def _forget(self, key: Key) -> None:
         self._cache.forget(key)
         self._throttle.forget(key)
-        self._looked_at.pop(key, None)
+        self._looks.forget(key)
         self._refusals.pop(key, None)
 
     def _is_stale(self, key: Key, decision: Decision) -> bool:
@@ -198,13 +198,10 @@ class Worker:
         """Somebody else wrote first: see what is there now, and decide again."""
         return 1.0 if await self._read_fresh(key) is not None else None
 
-    def _may_look(self, key: Key) -> bool:
+    def _may_look(self, key: Key, decision: Decision) -> bool:
         """Events of a starting job come by the second; the answer does not change as fast."""
-        now = self._clock()
-        if now - self._looked_at.get(key, -STARTING_RECHECK_SECONDS) < STARTING_RECHECK_SECONDS:
-            return False
-        self._looked_at[key] = now
-        return True
+        live = find_live(decision.status)
+        return live is not None and self._looks.may_look(key, live.number, self._clock())
 
     async def _look_for_hints(self, observed: Observed) -> Observed:
         live = find_live(read_status(observed.job.status))

@@ -13,7 +13,7 @@ from loam_operator.cache import Cache, Key
 from loam_operator.health import PULSE_SECONDS, Health
 from loam_operator.observed import JobView
 from loam_operator.settings import SettingsError, read_settings
-from loam_operator.throttle import ProgressThrottle
+from loam_operator.throttle import LookThrottle, ProgressThrottle
 from loam_operator.views import find_attempt, view_pod
 from loam_operator.work_queue import WorkQueue
 
@@ -132,6 +132,23 @@ def test_progress_of_many_jobs_shares_one_bucket():
     assert granted == 20
     assert throttle.reserve("job-0", 101.0) == pytest.approx(29.0)
     assert throttle.reserve("job-999", 101.0) == 0
+
+
+def test_a_thousand_silent_jobs_are_asked_about_in_turn():
+    """For each question the API server goes through every event of the namespace: asked by all
+    jobs every ten seconds, it has time for nothing else."""
+    throttle = LookThrottle(looks_per_second=5)
+    looks = [
+        (second, name)
+        for second in range(100, 160)
+        for name in range(1000)
+        if throttle.may_look(name, 1, float(second))
+    ]
+    assert len(looks) == 60 * 5
+    alone = LookThrottle()
+    times = [second for second in range(700) if alone.may_look("job", 1, float(second))]
+    assert times == [0, 10, 30, 70, 150, 310, 630]
+    assert alone.may_look("job", 2, 700.0)  # another attempt may wait for something else
 
 
 def test_old_news_does_not_replace_new():
