@@ -99,7 +99,10 @@ def _run_once(task: PipelineTask, replay: Replay) -> None:
         ray.cancel(reference)
         _follow_to_end(reference, mailbox, replay)
         raise
-    ray.get(reference)  # raises what ended it, other than the pipeline itself
+    try:
+        ray.get(reference)
+    except ray.exceptions.RayTaskError as exc:  # its text is a whole traceback
+        raise exc.cause from exc
     failure = ray.get(mailbox.get_failure.remote())
     if failure:
         raise failure
