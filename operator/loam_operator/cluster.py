@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from loam_operator.checking import check_spec
 from loam_operator.children import build_children
 from loam_operator.decision import Launch
 from loam_operator.effective import apply_profile
+from loam_operator.event_reader import EventReader
 from loam_operator.hints import read_hints
 from loam_operator.names import JOB_LABEL, JOB_UID_LABEL
 from loam_operator.network import build_network_policy
@@ -54,6 +56,7 @@ class ApiCluster:
     def __init__(self, api: Api, settings: Settings) -> None:
         self._api = api
         self._settings = settings
+        self._events = EventReader(api, time.monotonic)
 
     async def read_observed(self, key: Key) -> Observed | None:
         raw = await self._api.find(_locate("FineTuneJob", *key))
@@ -188,7 +191,7 @@ class ApiCluster:
         return tuple(found)
 
     async def find_hints(self, observed: Observed, ray_job: RayJobView) -> tuple[Hint, ...]:
-        return await read_hints(self._api, observed, ray_job)
+        return await read_hints(self._api, self._events, observed, ray_job)
 
     async def read_logs(self, observed: Observed, attempt: int) -> tuple[PodLog, ...]:
         return await read_logs(self._api, observed, attempt)

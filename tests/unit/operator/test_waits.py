@@ -9,7 +9,8 @@ import pytest
 from tests.unit.operator.test_decisions import Lane
 from tests.unit.operator.world import START
 
-from loam_operator.hints import view_event, view_workload
+from loam_operator.event_reader import view_event
+from loam_operator.hints import view_workload
 from loam_operator.observed import Hint, PodView, RayJobView
 from loam_operator.views import view_ray_job
 from loam_operator.waits import find_wait
