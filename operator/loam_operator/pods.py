@@ -17,6 +17,8 @@ from loam_operator.steps import PREPARE
 SECRETS_DIR = "/etc/loam/secrets"
 TOKEN_SECONDS = 3600
 GRACE_SECONDS = 120
+DRAIN_DIR = "/tmp/loam-drain"
+STOP_SECONDS = 100  # for the pipeline to save, of the grace
 
 _TOKEN_DIR = "/var/run/secrets/kubernetes.io/serviceaccount"
 _S3_REQUIRED = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -111,6 +113,10 @@ def _build_pod(
             {"name": "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "value": "0"},
             # Else each pod stays for 30 s after its end, with its GPU, for users of Ray Serve.
             {"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": "0"},
+            # Where a pod that goes asks its processes to save: loam_runtime.training.drain.
+            {"name": "LOAM_DRAIN_DIR", "value": DRAIN_DIR},
+            # Ray kills a job that is stopped after 3 s, in which no checkpoint is saved.
+            {"name": "RAY_JOB_STOP_WAIT_TIME_S", "value": str(STOP_SECONDS)},
             *environment,
         ],
         "volumeMounts": [
@@ -124,6 +130,9 @@ def _build_pod(
             "seccompProfile": {"type": "RuntimeDefault"},
         },
     }
+    if role != "submitter":
+        hook = {"exec": {"command": ["python", "-m", "loam_runtime.training.drain"]}}
+        container["lifecycle"] = {"preStop": hook}
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,

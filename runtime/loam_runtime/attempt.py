@@ -23,6 +23,7 @@ from loam_runtime.observability.progress import PlainProgress
 from loam_runtime.pipeline import STAGES, Try
 from loam_runtime.storage.base import ConflictError
 from loam_runtime.storage.registry import open_store
+from loam_runtime.training.drain import lead_pod
 
 if TYPE_CHECKING:
     from loam_api.finetunejob import FineTuneJob
@@ -112,7 +113,8 @@ def run_attempt(job: FineTuneJob, base_dir: Path, attempt: Attempt) -> ResultDoc
     progress = ConfigMapProgress(PlainProgress(STAGES), writer.write, attempt.number)
     try:
         claim_attempt(job, attempt)
-        result = _do_step(job, base_dir, attempt, progress)
+        with lead_pod():
+            result = _do_step(job, base_dir, attempt, progress)
     except FencedError:
         raise  # another one is at work, and its word counts
     except BaseException as exc:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 import pytest
 from tests.tools.tiny_models import build_tiny_model
@@ -12,6 +13,7 @@ from tests.tools.training_tools import fit, make_config, make_rows
 from loam_runtime.errors import InputError
 from loam_runtime.storage.registry import open_store
 from loam_runtime.storage.run_store import RunStore
+from loam_runtime.training.drain import FOLDER_VARIABLE, drain_pod
 from loam_runtime.training.ray_adapter import connect_ray
 from loam_runtime.training.ray_adapter import fit as fit_on_ray
 from loam_runtime.training.rows import write_encoded
@@ -29,8 +31,17 @@ def model_folder(tmp_path_factory):
     return build_tiny_model(tmp_path_factory.mktemp("models") / "gemma3")
 
 
+@pytest.fixture(scope="module")
+def drain_folder(tmp_path_factory):
+    """Where a pod's preStop hook and its workers would meet."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("drain")
+        patch.setenv(FOLDER_VARIABLE, str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _ray():
+def _ray(drain_folder):
     """One Ray for all tests of this file: it takes seconds to start."""
     with connect_ray(num_workers=2):
         yield
@@ -104,6 +115,31 @@ def test_lost_worker_is_replaced(run_on_ray, model_folder, tmp_path):
     assert {event["num_workers"] for event in starts} == {2}
     plain = fit(config, model_folder, tmp_path / "plain", ROWS, VALIDATION)
     assert result.losses == pytest.approx(plain.losses, abs=1e-4)
+
+
+def test_a_drained_pod_waits_for_its_checkpoint(run_on_ray, drain_folder):
+    """The hook of a pod that goes returns when a checkpoint is stored that nobody had planned;
+    the training goes on, as the other pods may stay."""
+    config = make_config(
+        checkpoint_every_seconds=3600, max_steps=200, eval_every_steps=200, learning_rate=1e-4
+    )
+    events, answers = [], []
+    hook = threading.Thread(target=lambda: answers.append(drain_pod(drain_folder)))
+
+    def drain_once(event):
+        if event["event"] == "step" and not hook.ident:
+            hook.start()
+        events.append(event)
+
+    try:
+        run_on_ray(config, drain_once)
+        hook.join(60)
+    finally:
+        (drain_folder / "requested").unlink(missing_ok=True)
+    assert answers == [True]
+    saved = [event["step"] for event in events if event["event"] == "checkpoint"]
+    assert len(saved) == 2
+    assert saved[0] < saved[1] == 200
 
 
 def test_error_of_the_job_is_not_retried(run_on_ray):

@@ -14,6 +14,7 @@ import torch
 from loam_runtime.training.checkpoint import CheckpointStorage, CheckpointStore
 from loam_runtime.training.config import TrainConfig
 from loam_runtime.training.distributed import join_group
+from loam_runtime.training.drain import hold_pod
 from loam_runtime.training.loop import Rows, train
 from loam_runtime.training.result import TrainResult
 
@@ -41,7 +42,7 @@ def fit_locally(
     """
     distributed = join_group(torch.device(config.device))
     checkpoints = CheckpointStore(storage, work_dir / f"rank-{distributed.rank}", config.keep_last)
-    with defer_interrupts() as is_interrupted:
+    with defer_interrupts() as is_interrupted, hold_pod() as drain:
         return train(
             config,
             model_folder,
@@ -52,6 +53,7 @@ def fit_locally(
             output_dir,
             on_event,
             is_interrupted,
+            drain,
         )
 
 

@@ -26,6 +26,7 @@ from loam_runtime.training.checkpoint import CheckpointStore, SavedCheckpoint
 from loam_runtime.training.collate import count_supervised_tokens
 from loam_runtime.training.config import TrainConfig
 from loam_runtime.training.distributed import Distributed, prefer_deterministic_kernels
+from loam_runtime.training.drain import NO_DRAIN, Drain
 from loam_runtime.training.early_stopping import EarlyStopping
 from loam_runtime.training.engine import Engine, count_elements
 from loam_runtime.training.methods.registry import select_method
@@ -53,6 +54,7 @@ def train(
     output_dir: Path,
     on_event: Callable[[Event], None],
     should_stop: Callable[[], bool] = lambda: False,
+    drain: Drain = NO_DRAIN,
 ) -> TrainResult:
     """Train, resuming from the newest checkpoint; every rank calls this alike.
 
@@ -61,6 +63,7 @@ def train(
         output_dir: receives what was trained, from rank 0.
         on_event: told of the start and of every step, validation and checkpoint; rank 0 alone.
         should_stop: asked on rank 0 after every step; true leads to a checkpoint and an interrupt.
+        drain: asked on every rank after every step; the first that says so makes all ranks save.
 
     Raises:
         InputError: no rows, rows without a supervised token, or a setting that does not fit.
@@ -69,7 +72,7 @@ def train(
         StorageError: a checkpoint could not be saved or read.
         KeyboardInterrupt: `should_stop` said so, and a checkpoint of this moment is saved.
     """
-    recipe = Recipe(config, distributed, checkpoints, on_event, should_stop)
+    recipe = Recipe(config, distributed, checkpoints, on_event, should_stop, drain)
     recipe.setup_data(train_rows, validation_rows)
     recipe.setup_model(model_folder)
     recipe.resume()
@@ -87,12 +90,14 @@ class Recipe:
         checkpoints: CheckpointStore,
         on_event: Callable[[Event], None],
         should_stop: Callable[[], bool] = lambda: False,
+        drain: Drain = NO_DRAIN,
     ) -> None:
         self.config = config
         self.method = select_method(config)
         self.distributed = distributed
         self.checkpoints = checkpoints
         self.should_stop = should_stop
+        self.drain = drain
         self.micro_batch = config.micro_batch
         self._on_event = on_event
         self._last_save = time.monotonic()
@@ -223,16 +228,24 @@ class Recipe:
         return is_best
 
     def save_checkpoint_if_due(self, is_best: bool) -> None:
-        """Save after an improvement, at the end, on the clock, or because of an interrupt."""
+        """Save after an improvement, at the end, on the clock, or because an end is near."""
         self._report_save(self.checkpoints.poll())
         is_late = time.monotonic() - self._last_save >= self.config.checkpoint_every_seconds
-        # Rank 0 decides for all: clocks differ, and every rank must save the same steps.
-        wants_stop, is_late = map(bool, self.distributed.share(self.should_stop(), is_late))
+        # Rank 0 decides for all: clocks differ, and every rank must save the same steps. But each
+        # rank's pod may be the one that goes.
+        is_main, is_asked = self.distributed.is_main, self.drain.is_asked()
+        wants_stop, is_late, is_drained = map(
+            bool,
+            self.distributed.sum(is_main and self.should_stop(), is_main and is_late, is_asked),
+        )
         is_last = self.state.step == self.num_steps or self.state.stopped_early
-        if is_best or is_late or is_last or wants_stop:
+        if is_best or is_late or is_last or wants_stop or is_drained:
             self.save_checkpoint()
-        if wants_stop and not is_last:
+        if is_drained or (wants_stop and not is_last):
             self._report_save(self.checkpoints.wait())
+        if is_asked:
+            self.drain.acknowledge()
+        if wants_stop and not is_last:
             raise KeyboardInterrupt
 
     def save_checkpoint(self) -> None:

@@ -15,6 +15,7 @@ from loam_runtime.errors import DivergenceError, LoamError, OutOfMemoryError
 from loam_runtime.storage.run_store import RunStore
 from loam_runtime.training.checkpoint import CheckpointStore
 from loam_runtime.training.distributed import Distributed, join_group
+from loam_runtime.training.drain import hold_pod
 from loam_runtime.training.loop import train
 from loam_runtime.training.ray_task import ADAPTER_PREFIX, WorkerTask
 from loam_runtime.training.rows import read_encoded
@@ -101,17 +102,19 @@ def _train(task: WorkerTask, distributed: Distributed, line: _Line) -> dict[str,
         task = localize_task(task, run)
     validation_rows = read_encoded(task.validation_path) if task.validation_path else ()
     work_dir = task.work_dir / f"rank-{distributed.rank}"
-    result = train(
-        task.config,
-        task.model_folder,
-        read_encoded(task.train_path),
-        validation_rows,
-        distributed,
-        CheckpointStore(run, work_dir, task.config.keep_last),
-        task.output_dir,
-        line.post,
-        line.should_stop,
-    )
+    with hold_pod() as drain:
+        result = train(
+            task.config,
+            task.model_folder,
+            read_encoded(task.train_path),
+            validation_rows,
+            distributed,
+            CheckpointStore(run, work_dir, task.config.keep_last),
+            task.output_dir,
+            line.post,
+            line.should_stop,
+            drain,
+        )
     if not distributed.is_main:
         return None
     if not is_with_driver:

@@ -212,6 +212,20 @@ def test_pods_end_when_they_are_told_to(role):
     assert {"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": "0"} in environment
 
 
+@pytest.mark.parametrize("role", ["head", "worker"])
+def test_a_pod_that_goes_saves_first(role):
+    """The kubelet ends the processes when the hook returns, and kills them when the grace is over;
+    Ray would kill a stopped job after 3 s."""
+    pod = get_pods(build())[role]
+    container = get_container(pod)
+    command = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert command == ["python", "-m", "loam_runtime.training.drain"]
+    environment = {one["name"]: one.get("value", "") for one in container["env"]}
+    assert environment["LOAM_DRAIN_DIR"].startswith("/tmp/")
+    assert 30 < int(environment["RAY_JOB_STOP_WAIT_TIME_S"]) < 120
+    assert pod["spec"]["terminationGracePeriodSeconds"] == 120
+
+
 def test_queue_labels_reach_the_ray_job_and_no_others():
     """Tracking labels of GitOps tools on a child make it theirs, and they delete it."""
     labels = build()["metadata"]["labels"]

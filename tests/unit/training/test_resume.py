@@ -8,6 +8,7 @@ import pytest
 from tests.tools.training_tools import fit, fit_and_die, make_config, make_rows, run_process
 
 from loam_runtime.errors import InputError
+from loam_runtime.training.drain import FOLDER_VARIABLE
 from loam_runtime.training.methods.registry import METHODS
 
 ROWS, VALIDATION = make_rows(20), make_rows(5, seed=1)
@@ -73,3 +74,24 @@ def test_interrupt_leaves_a_checkpoint(gemma_folder, tmp_path):
     events = []
     fit(config, gemma_folder, tmp_path, ROWS, on_event=events.append)
     assert events[0]["step"] == 2
+
+
+def test_a_pod_that_goes_is_saved_for(gemma_folder, tmp_path, monkeypatch):
+    """The pod's processes end when its hook does: what is not stored by then is trained again.
+    The training itself goes on, since only one of its pods may be going."""
+    drain = tmp_path / "drain"
+    monkeypatch.setenv(FOLDER_VARIABLE, str(drain))
+    config = make_config(checkpoint_every_seconds=3600)
+    events = []
+
+    def ask(event):
+        events.append(event)
+        if event["event"] == "step" and event["step"] == 2:
+            assert list(drain.glob("work-*")), "the pod waits for this process"
+            (drain / "requested").touch()
+        if event["event"] == "step" and event["step"] == 4:
+            assert not list(drain.glob("work-*")), "it has saved: the pod may go"
+
+    fit(config, gemma_folder, tmp_path, ROWS, on_event=ask)
+    saved = [event["step"] for event in events if event["event"] == "checkpoint"]
+    assert saved == [2, 6], "one for the request, and the last"
