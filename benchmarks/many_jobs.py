@@ -33,7 +33,7 @@ from loam_operator.history import end_attempt, start_attempt
 from loam_operator.status import build_patch, enter_state
 
 TIMEOUT_SECONDS = 600
-QUIET_SECONDS = 60
+QUIET_SECONDS = 30
 NUM_CLIENTS = 8
 _JOBS = "/apis/loam.dev/v1alpha1/namespaces/{}/finetunejobs"
 _RAY_JOBS = "/apis/ray.io/v1/namespaces/{}/rayjobs"
@@ -141,6 +141,7 @@ def measure_burst(bench: Bench, count: int) -> None:
     await_slowly(lambda: operator.count(launched) == count, "all RayJobs")
     seconds = time.monotonic() - started
     assert len(bench.list_ray_jobs()) == count
+    await_silence(operator)  # Kubernetes events are written behind the jobs
     cpu, memory = read_process(operator)
     writes = count_writes(operator)
     time.sleep(QUIET_SECONDS)  # a span in which nothing happens, which is what is measured
@@ -204,6 +205,20 @@ def run_all(work: Callable[[str], None], names: list[str]) -> None:
 def await_slowly(look: Callable[[], bool], what: str) -> None:
     """Ask seldom: to answer costs the operator and the server time, too."""
     wait_until(look, what, TIMEOUT_SECONDS, poll_seconds=0.25)
+
+
+def await_silence(operator: OperatorProcess) -> None:
+    """Until nothing has been written for two seconds."""
+    seen = (-1, 0.0)
+
+    def look() -> bool:
+        nonlocal seen
+        writes, now = count_writes(operator), time.monotonic()
+        if writes != seen[0]:
+            seen = (writes, now)
+        return now - seen[1] > 2
+
+    await_slowly(look, "the last write")
 
 
 def read_process(operator: OperatorProcess) -> tuple[float, float]:
