@@ -45,3 +45,20 @@ def clean_up(observed: Observed, status: FineTuneJobStatus, now: datetime) -> De
     # The RayJobs go last: as long as one is there, an interrupted clean-up is taken up again.
     deletions = tuple(DeleteRayJob(one.name, one.uid) for one in kept)
     return Decision(status, (DeleteAccess(), *deletions), is_weighty=True)
+
+
+def has_running(observed: Observed, status: FineTuneJobStatus, now: datetime) -> bool:
+    """Whether pods of an earlier attempt may still work.
+
+    Those of one that succeeded do nothing any more, and the next step need not wait for their end.
+    A pod that has outstayed its grace period by two minutes is on a node that no longer answers:
+    the fence, not its absence, makes it safe to go on.
+    """
+    patience = timedelta(seconds=120)
+    done = {one.number for one in status.attempts if one.reason == "Succeeded"}
+    for pod in observed.pods:
+        if pod.attempt in done:
+            continue
+        if not pod.is_over and (pod.deletion_due is None or now < pod.deletion_due + patience):
+            return True
+    return any(not one.is_over and not one.is_deleting for one in observed.list_own_ray_jobs())

@@ -8,13 +8,14 @@ what is left to do.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from loam_api.finetunejob import FineTuneJobSpec
 from loam_api.status import MAX_RETRY_TOKENS, Attempt, FailureLog, FineTuneJobStatus
 from loam_operator.admission import list_excesses
 from loam_operator.checking import SpecError, check_spec
-from loam_operator.cleanup import clean_up, list_leftovers
+from loam_operator.cleanup import clean_up, has_running, list_leftovers
+from loam_operator.deadline import describe_deadline, is_overdue, seconds_until_deadline
 from loam_operator.decision import Decision
 from loam_operator.effective import limit_deadline
 from loam_operator.failures import FAILURES_BY_NAME
@@ -124,8 +125,8 @@ def _follow(
     verdict = judge_attempt(observed, live, now)
     if verdict.outcome == "succeeded":
         return _finish_step(observed, spec, status, verdict, now)
-    if _is_overdue(spec, status, now):
-        return _fail(observed, status, "DeadlineExceeded", _describe_deadline(spec), now)
+    if is_overdue(spec, status, now):
+        return _fail(observed, status, "DeadlineExceeded", describe_deadline(spec), now)
     if spec.suspend:
         status = end_attempt(status, "Suspended", now)
         return _suspend(observed, status, now)
@@ -151,7 +152,7 @@ def _launch(
         detail = f"{refusal.about}: {refusal.message}"
         status = enter_state(status, name_refusal(refusal.message), now, detail)
         return Decision(status, requeue_seconds=CONFLICT_RECHECK_SECONDS)
-    if _has_running(observed, status, now):
+    if has_running(observed, status, now):
         return Decision(status, requeue_seconds=PODS_RECHECK_SECONDS, is_weighty=True)
     profile = _admit(observed, spec, status, now)
     if isinstance(profile, Decision):
@@ -203,7 +204,7 @@ def _show_active(
         status = note_pods(status, ray_job.uid if ray_job else "", verdict)
     is_silent = verdict.state in ("Starting", "Queued") and not has_detail(status)
     started = parse_time(live.started_at) or now
-    seconds = _seconds_until_deadline(spec, status, now)
+    seconds = seconds_until_deadline(spec, status, now)
     recheck = STARTING_RECHECK_SECONDS if is_silent else RECHECK_SECONDS
     return Decision(
         status,
@@ -280,7 +281,7 @@ def _fail(
 def _suspend(observed: Observed, status: FineTuneJobStatus, now: datetime) -> Decision:
     """Give the pods back, then say so; the deadline's clock starts anew afterwards."""
     status = change(status, start_time=None)
-    if _has_running(observed, status, now):
+    if has_running(observed, status, now):
         status = enter_state(status, "Suspending", now)
         leftovers = list_leftovers(observed, status)
         return Decision(status, leftovers, PODS_RECHECK_SECONDS, is_weighty=True)
@@ -292,11 +293,11 @@ def _start_or_wait(
     observed: Observed, spec: FineTuneJobSpec, status: FineTuneJobStatus, now: datetime
 ) -> Decision:
     """No attempt runs: start the next one as soon as the last one's pods are gone."""
-    if _is_overdue(spec, status, now):
-        return _fail(observed, status, "DeadlineExceeded", _describe_deadline(spec), now)
+    if is_overdue(spec, status, now):
+        return _fail(observed, status, "DeadlineExceeded", describe_deadline(spec), now)
     if spec.suspend:
         return _suspend(observed, status, now)
-    if _has_running(observed, status, now):
+    if has_running(observed, status, now):
         return _await_pods(observed, status, now)
     due = retry_at(status)
     if due is not None and due > now:
@@ -319,37 +320,3 @@ def _await_pods(observed: Observed, status: FineTuneJobStatus, now: datetime) ->
         status = enter_state(status, "Retrying", now, detail)
     leftovers = list_leftovers(observed, status)
     return Decision(status, leftovers, PODS_RECHECK_SECONDS, is_weighty=True)
-
-
-def _has_running(observed: Observed, status: FineTuneJobStatus, now: datetime) -> bool:
-    """Whether pods of an earlier attempt may still work.
-
-    Those of one that succeeded do nothing any more, and the next step need not wait for their end.
-    A pod that has outstayed its grace period by two minutes is on a node that no longer answers:
-    the fence, not its absence, makes it safe to go on.
-    """
-    patience = timedelta(seconds=120)
-    done = {one.number for one in status.attempts if one.reason == "Succeeded"}
-    for pod in observed.pods:
-        if pod.attempt in done:
-            continue
-        if not pod.is_over and (pod.deletion_due is None or now < pod.deletion_due + patience):
-            return True
-    return any(not one.is_over and not one.is_deleting for one in observed.list_own_ray_jobs())
-
-
-def _is_overdue(spec: FineTuneJobSpec, status: FineTuneJobStatus, now: datetime) -> bool:
-    return _seconds_until_deadline(spec, status, now) <= 0
-
-
-def _seconds_until_deadline(
-    spec: FineTuneJobSpec, status: FineTuneJobStatus, now: datetime
-) -> float:
-    started = parse_time(status.start_time)
-    if not spec.active_deadline_seconds or started is None:
-        return RECHECK_SECONDS
-    return spec.active_deadline_seconds - (now - started).total_seconds()
-
-
-def _describe_deadline(spec: FineTuneJobSpec) -> str:
-    return f"The job did not end within {spec.active_deadline_seconds} seconds."
