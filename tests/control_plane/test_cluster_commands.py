@@ -90,3 +90,21 @@ def test_errors_name_the_way_out(control_plane: ControlPlane, stage: Stage):
     code, _, told = run_loam(control_plane, stage, "logs", "fresh")
     assert code == 10
     assert "no pod with a log" in told
+
+
+def test_the_kept_lines_are_printed_when_the_pods_are_gone(
+    control_plane: ControlPlane, stage: Stage
+):
+    """The first question after a failure is what the log says, and the cluster is gone by then."""
+    stage.apply("gone")
+    kept = {"attempt": 1, "text": "--- submitter gone-a1\nKeyError: 'loss'"}
+    stage.custom.patch_namespaced_custom_object_status(
+        group="loam.dev",
+        version="v1alpha1",
+        plural="finetunejobs",
+        namespace=stage.namespace,
+        name="gone",
+        body={"status": {"failureLog": kept}},
+    )
+    code, out, _ = run_loam(control_plane, stage, "logs", "gone")
+    assert (code, out) == (0, f"{kept['text']}\n")
