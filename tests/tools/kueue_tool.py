@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from kubernetes import client
+from kubernetes.client.exceptions import ApiException
 from tests.tools.build_tools import find_kueue_chart
 from tests.tools.helm_tool import run_helm
 from tests.tools.node import Node
+from tests.tools.waiting import wait_until
 
 NAMESPACE = "kueue-system"
 QUEUE = "team"
@@ -43,6 +45,8 @@ def install_kueue(node: Node, folder: Path) -> None:
     values = {
         "controllerManager": {
             "manager": manager,
+            # Its server of queue lists wants certificates that this API server has none of.
+            "featureGates": [{"name": "VisibilityOnDemand", "enabled": False}],
             "readinessProbe": {"initialDelaySeconds": 1, "periodSeconds": 1},
         },
         "managerConfig": {"controllerManagerConfigYaml": json.dumps(CONFIGURATION)},
@@ -54,6 +58,24 @@ def install_kueue(node: Node, folder: Path) -> None:
         *("--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "120s"),
         *("--kubeconfig", str(node.control_plane.kubeconfig)),
     )
+    wait_until(lambda: _answers(node), "Kueue's webhooks")
+
+
+def _answers(node: Node) -> bool:
+    """Whether its webhooks do: they have their certificates later than it says it is ready."""
+    api = client.CustomObjectsApi(node.control_plane.client)
+    probe = {
+        "apiVersion": "kueue.x-k8s.io/v1beta2",
+        "kind": "ResourceFlavor",
+        "metadata": {"name": "probe"},
+    }
+    try:
+        api.create_cluster_custom_object(**API, plural="resourceflavors", body=probe, dry_run="All")
+    except ApiException as error:
+        if error.status != 500:
+            raise
+        return False
+    return True
 
 
 class Queue:
