@@ -82,7 +82,9 @@ def read_finished_run(folder: Path) -> str:
         process = start_loam(
             "run", str(manifest), "--metrics-port", str(port), cache=folder / "cache"
         )
-        threading.Thread(target=process.communicate, daemon=True).start()
+        said: list[tuple[str, str]] = []
+        reader = threading.Thread(target=lambda: said.append(process.communicate()))
+        reader.start()
 
         def look() -> bool:
             nonlocal last
@@ -93,7 +95,8 @@ def read_finished_run(folder: Path) -> str:
             return process.poll() is not None
 
         wait_until(look, "the end of the run", RUN_SECONDS)
-    assert process.returncode == 0
+        reader.join()
+    assert process.returncode == 0, said
     return last
 
 
