@@ -133,6 +133,8 @@ def _init_ray(num_workers: int) -> None:
         ray.init(**quiet)
         return
     ray.init(
+        # Or else it joins whatever Ray has left its address in /tmp, alive or dead.
+        address="local",
         # Logical CPUs place workers; there must be enough however few cores there are.
         num_cpus=max(os.cpu_count() or 1, num_workers),
         include_dashboard=False,
