@@ -161,8 +161,7 @@ class ImageBuilder:
     def _import(self, name: str) -> int:
         """Hand an image to containerd; its size in bytes."""
         layout = self._home / "layout"
-        # Uncompressed: only so are layers that an earlier image had known again by their digest.
-        self._buildah("push", "-q", "--disable-compression", name, f"oci:{layout}:{name}")
+        self._buildah("push", "-q", "--compression-level=1", name, f"oci:{layout}:{name}")
         blobs = layout / "blobs" / "sha256"
         manifest = _find_manifest(layout, name)
         content = json.loads((blobs / _strip(manifest["digest"])).read_text())
