@@ -19,6 +19,7 @@ from pathlib import Path
 
 FOLDER_VARIABLE = "LOAM_DRAIN_DIR"
 MOST_SECONDS = 100.0  # of the pod's 120; the rest is for processes to end
+START_SECONDS = 15.0  # until Ray listens, on a busy machine
 
 _REQUEST = "requested"
 _POLL_SECONDS = 0.2
@@ -111,10 +112,32 @@ def _list_alive(folder: Path, kind: str) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
+def await_handler(pid: int, most_seconds: float = START_SECONDS) -> bool:
+    """Wait until a process has a handler for SIGTERM; returns whether it has one.
+
+    A container's first process ignores the signal until then: told to go in its first seconds, a
+    pod would stay for its whole grace period, and the next attempt would wait for it.
+    """
+    deadline = time.monotonic() + most_seconds
+    while not _catches(pid, signal.SIGTERM):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    mask = next(line.partition(":")[2] for line in lines if line.startswith("SigCgt"))
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
 def main() -> int:
     """The hook; returns the exit code."""
     folder = find_folder()
-    return 0 if folder is None or drain_pod(folder) else 1
+    has_saved = folder is None or drain_pod(folder)
+    await_handler(pid=1)
+    return 0 if has_saved else 1
 
 
 if __name__ == "__main__":

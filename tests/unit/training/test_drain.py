@@ -10,7 +10,13 @@ from pathlib import Path
 
 from tests.tools.waiting import wait_until
 
-from loam_runtime.training.drain import FOLDER_VARIABLE, Drain, drain_pod, hold_pod
+from loam_runtime.training.drain import (
+    FOLDER_VARIABLE,
+    Drain,
+    await_handler,
+    drain_pod,
+    hold_pod,
+)
 
 LEADER = """
 from loam_runtime.training.drain import lead_pod
@@ -71,3 +77,34 @@ def test_outside_of_a_cluster_nothing_is_asked(monkeypatch):
     with hold_pod() as drain:
         assert not drain.is_asked()
     Drain(None).acknowledge()
+
+
+STARTING = """
+import signal, sys
+sys.stdin.readline()
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+print("listens", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_pod_that_has_just_begun_is_told_when_it_listens():
+    """The first process of a container ignores a SIGTERM for which it has no handler yet: the pod
+    of a replaced head would stay for two minutes, and hold up the next attempt."""
+    starting = subprocess.Popen(
+        [sys.executable, "-c", STARTING],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert starting.stdin is not None
+    assert starting.stdout is not None
+    try:
+        assert not await_handler(starting.pid, most_seconds=0)
+        starting.stdin.write("go\n")
+        starting.stdin.flush()
+        assert await_handler(starting.pid, most_seconds=30)
+        assert starting.stdout.readline() == "listens\n"
+    finally:
+        starting.kill()
+        starting.wait()
