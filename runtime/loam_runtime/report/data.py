@@ -105,6 +105,17 @@ class ClassCount(TypedDict):
     kept: int
 
 
+class VariationRow(TypedDict):
+    """What was planned for one value of one attribute, and what came of it."""
+
+    attribute: str  # "length", "style", ...
+    value: str
+    asked: int
+    written: int
+    kept: int
+    median_words: int  # of the kept rows; 0 without any
+
+
 class SynthesisPart(TypedDict):
     """What became of the rows that the teacher wrote."""
 
@@ -115,6 +126,9 @@ class SynthesisPart(TypedDict):
     num_kept: int
     rejected: dict[str, int]  # rows by reason
     per_class: list[ClassCount]  # empty unless the task is classification
+    analysis: list[Fact]  # what was read from the seeds; empty for strategies without
+    gaps: list[str]  # what the seeds do not show, as sentences
+    variation: list[VariationRow]
     filter_note: str  # whether the label-consistency filter was trusted, and why
     kept_samples: list[Sample]
     rejected_samples: list[Sample]

@@ -17,6 +17,7 @@ from loam_runtime.report.data import (
     Sample,
     SynthesisPart,
 )
+from loam_runtime.steps.report_seeds import describe_design
 
 if TYPE_CHECKING:
     from loam_api.finetunejob import FineTuneJob
@@ -228,6 +229,7 @@ def _describe_synthesis(job: FineTuneJob, outputs: Outputs) -> SynthesisPart | N
         "num_kept": report["kept"],
         "rejected": dict(Counter(row["reason"] for row in rejected).most_common()),
         "per_class": _count_classes(job, outputs),
+        **describe_design(report),
         "filter_note": _describe_trust(report["filters"]),
         "kept_samples": outputs.kept[:NUM_SAMPLES],
         "rejected_samples": rejected[:NUM_SAMPLES],

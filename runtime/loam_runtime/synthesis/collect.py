@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from loam_runtime.data.examples import Example
 from loam_runtime.errors import TeacherError
 from loam_runtime.observability.monitor import NullMonitor, StageMonitor
+from loam_runtime.synthesis.analysis.gaps import RARE_SHARE
 from loam_runtime.synthesis.client import TeacherClient
 from loam_runtime.synthesis.filters.base import FilterChain
-from loam_runtime.synthesis.strategies.base import Rejection, Strategy, TaskBrief
+from loam_runtime.synthesis.strategies.base import Draw, Rejection, Strategy, TaskBrief
 
 PILOT_DRAWS = 32  # after so many without one usable row, no more are paid for
 MAX_DRAWS_PER_WANTED = 20
@@ -29,7 +30,10 @@ class Collection:
         draws: requests made (answered or given up), by label.
         num_rows: rows read from answers, before any filter.
         num_unanswered: draws whose every try failed.
+        strategy: who wrote the requests.
     """
+
+    strategy: Strategy
 
     kept: list[Example] = field(default_factory=list)
     malformed: list[Rejection] = field(default_factory=list)
@@ -79,7 +83,7 @@ class Collector:
         self._max_round = max(PILOT_DRAWS, max_round)
         self._monitor = monitor or NullMonitor()
         self._kept: Counter[str] = Counter()
-        self._result = Collection()
+        self._result = Collection(strategy)
 
     async def collect(self) -> Collection:
         """Draw until every quota is met or its label is exhausted.
@@ -119,8 +123,7 @@ class Collector:
         return min(math.ceil(missing / rate), most - done)
 
     async def _run_round(self, labels: list[str]) -> None:
-        start = self._result.draws.total()
-        draws = [self._strategy.compose(start + place, label) for place, label in enumerate(labels)]
+        draws = self._compose_draws(labels)
         answers = await self._client.ask_many(
             [draw.request for draw in draws],
             lambda request, answer: self._monitor.advance(0, answered=request.draw + 1),
@@ -135,6 +138,14 @@ class Collector:
             rows += reading.rows
             self._result.malformed += reading.rejected
         self._keep(rows)
+
+    def _compose_draws(self, labels: list[str]) -> list[Draw]:
+        start, turns = self._result.draws.total(), Counter(self._result.draws)
+        draws = []
+        for place, label in enumerate(labels):
+            draws.append(self._strategy.compose(start + place, label, turns[label]))
+            turns[label] += 1
+        return draws
 
     def _keep(self, rows: list[Example]) -> None:
         self._result.num_rows += len(rows)
@@ -163,9 +174,14 @@ class Collector:
 
 
 def share_quotas(target_count: int, brief: TaskBrief) -> dict[str, int]:
-    """Rows wanted by label: the seeds' shares, rounded by largest remainder."""
+    """Rows wanted by label: the seeds' shares, rounded by largest remainder.
+
+    A rare label counts as if it had half an even share of the seeds: a label of two seeds in a
+    hundred would otherwise stay as good as unlearned, however many rows are written.
+    """
     labels = brief.labels
-    sizes = {label: len(brief.list_seeds(label)) for label in labels}
+    floor = RARE_SHARE * len(brief.seeds) / len(labels)
+    sizes = {label: max(floor, len(brief.list_seeds(label))) for label in labels}
     total = sum(sizes.values())
     exact = {label: target_count * sizes[label] / total for label in labels}
     quotas = {label: int(exact[label]) for label in labels}

@@ -199,6 +199,7 @@ class SyntheticPipeline:
             usage=usage,
             report={
                 **collection.describe(),
+                **collection.strategy.describe(rows),
                 "filters": chain.describe(),
                 "wanted": target_count,
                 "missing": target_count - len(rows),

@@ -132,6 +132,7 @@ def _draw_and_select(
     )
     report = {
         **collection.describe(),
+        **collection.strategy.describe(kept),
         "filters": chain.describe(),
         "wanted": spec.target_count,
         "kept": len(kept),

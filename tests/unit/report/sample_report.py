@@ -182,6 +182,18 @@ def build_synthesis() -> dict:
                 LABELS, [84, 82, 79, 85, 82], [48, 50, 44, 51, 43], strict=True
             )
         ],
+        "analysis": [{"name": "Task", "value": "Each input gets one of 5 labels."}],
+        "gaps": ["No seed asks a question."],
+        "variation": [
+            {
+                "attribute": "length",
+                "value": "short, about 4 words",
+                "asked": 140,
+                "written": 131,
+                "kept": 80,
+                "median_words": 5,
+            }
+        ],
         "filter_note": "The label-consistency filter was right for 78 of 100 seeds (majority "
         "class: 20) and was trusted.",
         "kept_samples": [

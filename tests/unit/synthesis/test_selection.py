@@ -85,3 +85,10 @@ def test_quotas_follow_the_seeds() -> None:
     assert share_quotas(100, brief) == {"a": 67, "b": 33}
     assert sum(share_quotas(1, brief).values()) == 1
     assert share_quotas(7, TaskBrief(seeds, is_classification=False)) == {"": 7}
+
+
+def test_rare_labels_get_their_share() -> None:
+    """Two seeds in a hundred would earn two rows in a hundred: too few to learn the label from."""
+    seeds = tuple(row(f"{label}{i}", label) for label, n in (("a", 98), ("b", 2)) for i in range(n))
+    quotas = share_quotas(100, TaskBrief(seeds, is_classification=True))
+    assert quotas == {"a": 80, "b": 20}

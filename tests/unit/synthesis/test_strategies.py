@@ -8,7 +8,7 @@ import pytest
 
 from loam_runtime.data.examples import Example
 from loam_runtime.errors import InputError
-from loam_runtime.synthesis.analysis import analyze_seeds
+from loam_runtime.synthesis.analysis.seeds import analyze_seeds
 from loam_runtime.synthesis.exchange import TeacherAnswer
 from loam_runtime.synthesis.strategies.base import SamplingSettings, TaskBrief
 from loam_runtime.synthesis.strategies.in_context import InContextStrategy
@@ -33,14 +33,14 @@ class TestInContext:
     def test_shows_one_class_alone(self, brief: TaskBrief) -> None:
         """A list that mixes classes would give the continuation no label."""
         strategy = InContextStrategy(brief, SAMPLING, is_chat=False)
-        prompt = strategy.compose(0, "billing").request.messages[0][1]
+        prompt = strategy.compose(0, "billing", 0).request.messages[0][1]
         assert prompt.endswith("\n-")
         assert "courier" not in prompt
         assert prompt.count("\n- ") == 4
 
     def test_sampling_of_the_paper(self, brief: TaskBrief) -> None:
         """Temperature 1.0 and top_k 50 reach the teacher; a base model stops at the line end."""
-        request = InContextStrategy(brief, SAMPLING, is_chat=False).compose(0, "billing").request
+        request = InContextStrategy(brief, SAMPLING, is_chat=False).compose(0, "billing", 0).request
         assert (request.temperature, request.top_k, request.stop) == (1.0, 50, ("\n",))
 
     def test_draws_differ_and_repeat(self, brief: TaskBrief) -> None:
@@ -48,14 +48,14 @@ class TestInContext:
         find its own answers in the journal."""
         first = InContextStrategy(brief, SAMPLING, is_chat=False)
         second = InContextStrategy(brief, SAMPLING, is_chat=False)
-        draws = [first.compose(i, "billing") for i in range(20)]
-        assert draws == [second.compose(i, "billing") for i in range(20)]
+        draws = [first.compose(i, "billing", i) for i in range(20)]
+        assert draws == [second.compose(i, "billing", i) for i in range(20)]
         assert len({draw.request.messages for draw in draws}) > 5
 
     def test_rows_carry_the_label_asked_for(self, brief: TaskBrief) -> None:
         """The class of the list is the row's label, and its origin is told."""
         strategy = InContextStrategy(brief, SAMPLING, is_chat=False)
-        reading = strategy.read(strategy.compose(3, "billing"), answer(" the bill is wrong"))
+        reading = strategy.read(strategy.compose(3, "billing", 3), answer(" the bill is wrong"))
         (row,) = reading.rows
         assert (row.input, row.target, row.origin) == ("the bill is wrong", "billing", "synthetic")
         assert row.source == "draw 3, row 1"
@@ -64,7 +64,7 @@ class TestInContext:
     def test_malformed(self, brief: TaskBrief, text: str) -> None:
         """What is no example is rejected with a reason, never passed on."""
         strategy = InContextStrategy(brief, SAMPLING, is_chat=False)
-        reading = strategy.read(strategy.compose(0, "billing"), answer(text))
+        reading = strategy.read(strategy.compose(0, "billing", 0), answer(text))
         assert not reading.rows
         assert reading.rejected[0].reason
 
@@ -72,7 +72,7 @@ class TestInContext:
         """Half a sentence is not an example."""
         strategy = InContextStrategy(brief, SAMPLING, is_chat=False)
         reading = strategy.read(
-            strategy.compose(0, "billing"), answer("the bill is", is_complete=False)
+            strategy.compose(0, "billing", 0), answer("the bill is", is_complete=False)
         )
         assert [item.reason for item in reading.rejected] == ["cut off at max_tokens"]
 
@@ -88,14 +88,14 @@ class TestSeeded:
         """In classification the teacher's own idea of the label is not taken."""
         strategy = SeededStrategy(brief, SAMPLING)
         text = json.dumps([{"input": "I paid too much", "output": "delivery"}])
-        reading = strategy.read(strategy.compose(0, "billing"), answer(text))
+        reading = strategy.read(strategy.compose(0, "billing", 0), answer(text))
         assert [row.target for row in reading.rows] == ["billing"]
 
     def test_teacher_writes_both_sides(self) -> None:
         """Elsewhere input and output come from the teacher; structures become JSON text."""
         strategy = SeededStrategy(TaskBrief(make_rows(4), is_classification=False), SAMPLING)
         text = json.dumps([{"input": "What is 9 plus 9?", "output": {"sum": 18}}])
-        (row,) = strategy.read(strategy.compose(0, ""), answer(text)).rows
+        (row,) = strategy.read(strategy.compose(0, "", 0), answer(text)).rows
         assert (row.input, row.target) == ("What is 9 plus 9?", '{"sum": 18}')
 
     def test_bad_rows_leave_good_ones(self) -> None:
@@ -104,7 +104,7 @@ class TestSeeded:
         text = json.dumps(
             [{"input": "good one", "output": "1"}, {"input": "no output"}, {"output": "no input"}]
         )
-        reading = strategy.read(strategy.compose(0, ""), answer(text))
+        reading = strategy.read(strategy.compose(0, "", 0), answer(text))
         assert len(reading.rows) == 1
         assert [item.reason for item in reading.rejected] == ["empty output", "empty input"]
 
@@ -113,7 +113,7 @@ class TestSeeded:
         strategy = SeededStrategy(
             TaskBrief(make_rows(4, has_input=False), is_classification=False), SAMPLING
         )
-        draw = strategy.compose(0, "")
+        draw = strategy.compose(0, "", 0)
         assert '"output"' in draw.request.messages[1][1]
         (row,) = strategy.read(draw, answer('[{"output": "It is twelve."}]')).rows
         assert (row.input, row.target) == ("", "It is twelve.")
@@ -124,12 +124,28 @@ class TestSeeded:
             brief.seeds, is_classification=True, constraints=("Be polite", "Name a month")
         )
         strategy = SeededStrategy(brief, SAMPLING)
-        texts = [strategy.compose(i, "billing").request.messages[1][1] for i in range(30)]
+        texts = [strategy.compose(i, "billing", i).request.messages[1][1] for i in range(30)]
         assert len(set(texts)) > 25
         assert all("- Be polite\n- Name a month" in text for text in texts)
         assert {"above all: Be polite", "above all: Name a month"} <= {
             text[text.index("above all") :].split("\n")[0] for text in texts
         }
+
+    def test_every_row_has_its_own_attributes(self, brief: TaskBrief) -> None:
+        """Each row of a request is asked to be something else, and the report tells what came of
+        it, also where the teacher left rows out."""
+        strategy = SeededStrategy(brief, SamplingSettings(max_tokens=1024))
+        draw = strategy.compose(0, "billing", 0)
+        text = draw.request.messages[1][1]
+        lines = [line[3:] for line in text.split("\n") if line[1:3] == ". "]
+        assert len(set(lines)) == strategy.rows_per_draw == 5
+        rows = strategy.read(draw, answer('[{"input": "I paid twice"}, {"input": "no"}]')).rows
+        styles = strategy.describe(rows[1:])["variation"]["style"]
+        assert sum(value["asked"] for value in styles.values()) == 5
+        assert sum(value["written"] for value in styles.values()) == 2
+        assert [name for name, value in styles.items() if value["kept"]] == [
+            lines[1].split("; ")[1]
+        ]
 
     def test_rows_per_request_fit_the_answer(self) -> None:
         """Long rows are asked for one at a time: a list cut off at max_tokens is paid waste."""

@@ -103,11 +103,18 @@ class Strategy(Protocol):
 
     rows_per_draw: int
 
-    def compose(self, index: int, label: str) -> Draw:
-        """The request of a draw: the same for the same index, label and task."""
+    def compose(self, index: int, label: str, turn: int) -> Draw:
+        """The request of a draw: the same for the same index, label, turn and task.
+
+        Args:
+            turn: how many draws of this label came before.
+        """
 
     def read(self, draw: Draw, answer: TeacherAnswer) -> Reading:
         """The rows of an answer; what is not one is rejected with its reason."""
+
+    def describe(self, kept: Sequence[Example]) -> dict[str, object]:
+        """What the report says about the strategy, now that it is known which rows stay."""
 
 
 def make_row(draw: Draw, position: int, input_text: str, target: str) -> Example:

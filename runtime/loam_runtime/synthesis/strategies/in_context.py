@@ -7,6 +7,8 @@ repeated generations are removed here, label-inconsistent ones by `filters/consi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from loam_runtime.data.examples import Example
 from loam_runtime.data.normalize import collapse_spaces
 from loam_runtime.errors import InputError
@@ -56,7 +58,7 @@ class InContextStrategy:
         self._is_chat = is_chat
         self._longest_seed_words = max(len(seed.input.split()) for seed in brief.seeds)
 
-    def compose(self, index: int, label: str) -> Draw:
+    def compose(self, index: int, label: str, turn: int) -> Draw:
         """See `Strategy`. Every draw shows the class's seeds in another order."""
         shots = pick(self._brief.make_random(index), self._brief.list_seeds(label), MAX_SHOTS)
         prompt = self._write_list(label, shots)
@@ -90,6 +92,10 @@ class InContextStrategy:
             else:
                 reading.rows.append(make_row(draw, position, item, draw.label))
         return reading
+
+    def describe(self, kept: Sequence[Example]) -> dict[str, object]:
+        """See `Strategy`."""
+        return {}
 
     def _write_list(self, label: str, shots: list[Example]) -> str:
         """The list, ending where the model goes on: after a bullet, without a space."""
