@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 from kubernetes import client
-from tests.tools.control_plane import ROOT
 from tests.tools.fault_proxy import run_fault_proxy
-from tests.tools.helm_tool import run_helm
 from tests.tools.node import Node, run_node
 from tests.tools.node_job import NodeJob, Storage
 from tests.tools.node_network import GATEWAY
 from tests.tools.node_pods import describe_pods
+from tests.tools.release import install_release
 from tests.tools.s3_server import run_s3_server
 from tests.tools.waiting import wait_until
 
@@ -36,28 +35,9 @@ def storage(node: Node) -> Iterator[Storage]:
 
 
 @pytest.fixture(scope="session")
-def runtime_image(node: Node) -> str:
-    """Name of Loam's runtime image, which the node has."""
-    return node.images.provide_loam("runtime")
-
-
-@pytest.fixture(scope="session")
-def release(node: Node, runtime_image: str) -> None:
-    """Loam, installed as a platform team installs it: by Helm, CRDs included."""
-    operator_image = node.images.provide_loam("operator")
-    settings = [
-        f"images.{name}.{key}={value}"
-        for name, image in (("operator", operator_image), ("runtime", runtime_image))
-        for key, value in zip(
-            ("repository", "tag", "pullPolicy"), (*image.rsplit(":", 1), "Never"), strict=True
-        )
-    ]
-    run_helm(
-        *("install", "loam", str(ROOT / "charts" / "loam"), "--create-namespace"),
-        *("--namespace", "loam-system", "--wait", "--timeout", "120s"),
-        *("--kubeconfig", str(node.control_plane.kubeconfig)),
-        *(part for setting in settings for part in ("--set-string", setting)),
-    )
+def release(node: Node) -> None:
+    """Loam itself, from images of this tree."""
+    install_release(node)
 
 
 @pytest.fixture

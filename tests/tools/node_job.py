@@ -241,12 +241,15 @@ class NodeJob:
 
     def list_events(self, event: str) -> list[dict[str, Any]]:
         """The fields of all events of this name in the logs, those of each start together."""
+        return [line["fields"] for line in self.list_log_lines() if line["event"] == event]
+
+    def list_log_lines(self) -> list[dict[str, Any]]:
+        """All events of the logs, in the order of the job's starts."""
         keys = [key for key in self.list_keys() if key.endswith("/log.jsonl")]
         return [
-            line["fields"]
+            line
             for key in sorted(keys, key=lambda key: int(key.split("/")[-2]))
             for line in self._read_lines(key)
-            if line["event"] == event
         ]
 
     def read_newest_losses(self) -> list[float]:
