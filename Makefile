@@ -39,7 +39,7 @@ test: setup $(MODEL) test-tools
 test-tools: setup
 	bash tools/browser.sh
 	bash tools/prometheus.sh
-	$(PYTHON) tests/tools/build_tools.py versitygw kubernetes helm
+	$(PYTHON) tests/tools/build_tools.py versitygw kubernetes kubectl helm
 
 # A whole node: as root, on Debian. Slow the first time, when it builds servers and images.
 e2e: setup $(MODEL)

@@ -147,5 +147,5 @@ class FineTuneJobStatus(StatusModel):
         max_length=MAX_RETRY_TOKENS,
         description="Values of the annotation loam.dev/retry that were acted on.",
     )
-    gpus: Word | None = Field(default=None, description='Devices in use, e.g. "2 x H100".')
+    gpus: Word | None = Field(default=None, description="How many the current attempt asks for.")
     cost: Word | None = Field(default=None, description="Spent so far, with its unit.")

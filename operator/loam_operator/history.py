@@ -74,7 +74,7 @@ def end_attempt(
             "charged": charged,
         }
     )
-    return change(status, attempts=[*status.attempts[:-1], ended])
+    return change(status, attempts=[*status.attempts[:-1], ended], gpus=None)
 
 
 def note_pods(status: FineTuneJobStatus, uid: str, verdict: Verdict) -> FineTuneJobStatus:

@@ -46,6 +46,7 @@ from loam_operator.status import (
     read_state,
     read_status,
 )
+from loam_operator.steps import count_gpus
 from loam_operator.waits import REFUSED, WAIT_IS_TROUBLE_AFTER, name_refusal
 
 # A RayJob that nobody speaks of any more is looked at again after this time.
@@ -308,7 +309,9 @@ def _start_or_wait(
     profile = _admit(observed, spec, status, now)
     if isinstance(profile, Decision):
         return profile
-    status = start_attempt(status, find_next_step(spec, status), now)
+    step = find_next_step(spec, status)
+    status = start_attempt(status, step, now)
+    status = change(status, gpus=str(count_gpus(step, spec) or "") or None)
     status = enter_state(status, "Starting", now)
     live = status.attempts[-1]
     return _build_launch(status, live, profile, is_weighty=not is_first)

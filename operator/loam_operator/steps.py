@@ -25,3 +25,8 @@ def list_steps(spec: FineTuneJobSpec) -> tuple[str, ...]:
 def count_workers(step: str, spec: FineTuneJobSpec) -> int:
     """Worker pods of a step, beside its head."""
     return {PREPARE: 0, GENERATE: 1, TRAIN: spec.compute.workers.max}[step]
+
+
+def count_gpus(step: str, spec: FineTuneJobSpec) -> int:
+    """GPUs that all pods of a step ask for together."""
+    return count_workers(step, spec) * spec.compute.worker.gpus

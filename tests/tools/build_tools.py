@@ -29,13 +29,13 @@ TOOLS = {
     "helm": "helm.sh/helm/v4/cmd/helm",
     "kuberay": KUBERAY,
     "kueue": f"{KUEUE}/cmd/kueue",
+    "kubectl": ".",
     "kubernetes": ".",
     "versitygw": "github.com/versity/versitygw/cmd/versitygw",
 }
-LINK_FLAGS = {
-    # Without it the API server calls itself v0.0.0, and clients refuse it as too old.
-    "kubernetes": "-X k8s.io/component-base/version.gitVersion=v1.34.4",
-}
+# Without it the API server calls itself v0.0.0, and clients refuse it as too old.
+_RELEASE = "-X k8s.io/component-base/version.gitVersion=v1.34.4"
+LINK_FLAGS = {"kubectl": _RELEASE, "kubernetes": _RELEASE}
 BUILD_TIMEOUT_SECONDS = 2400
 GO_HINT = (
     "The tests run against real servers (S3, Kubernetes), which are built from source once, and "

@@ -231,16 +231,21 @@ class ControlPlane:
 
 
 @contextlib.contextmanager
-def run_control_plane() -> Iterator[ControlPlane]:
-    """A control plane with Loam's and KubeRay's CRDs, until the block ends; nothing is left then.
+def run_control_plane(
+    controllers: Sequence[str] = CONTROLLERS, *, has_loam: bool = True
+) -> Iterator[ControlPlane]:
+    """A control plane with KubeRay's CRDs, until the block ends; nothing is left then.
+
+    Args:
+        has_loam: whether Loam's CRDs are there already, as put by hand.
 
     Raises:
         RuntimeError: a part did not start; with the end of its log.
     """
     folder = Path(tempfile.mkdtemp(prefix="loam-control-plane-"))
-    control_plane = ControlPlane(folder)
+    control_plane = ControlPlane(folder, controllers=controllers)
     try:
-        control_plane.start(LOAM_CRDS, find_kuberay_crds())
+        control_plane.start(*([LOAM_CRDS] if has_loam else []), find_kuberay_crds())
         yield control_plane
     finally:
         control_plane.stop()
