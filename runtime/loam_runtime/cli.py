@@ -1,4 +1,4 @@
-"""`loam`: here run, validate, plan, report, predict, schema; what is heavy is imported late."""
+"""`loam`: run, synthesize, validate, plan, report, predict, schema; heavy imports come late."""
 
 from __future__ import annotations
 
@@ -49,6 +49,26 @@ def run(
         print(json.dumps(outcome.to_dict()))
     else:
         print(outcome.describe())
+
+
+@app.command()
+def synthesize(
+    manifest: ManifestPath,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The rows: a .jsonl or .parquet file.")
+    ] = Path("synthetic.jsonl"),
+    as_json: AsJson = False,
+) -> None:
+    """Write a job's synthetic rows to a file, and train nothing. The same command resumes it."""
+    from loam_runtime.manifest import load_manifest
+
+    job = load_manifest(manifest)
+    from loam_runtime.pipeline import quiet_libraries
+    from loam_runtime.synthesis_job import synthesize_job
+
+    quiet_libraries()
+    outcome = synthesize_job(job, manifest.resolve().parent, out)
+    print(json.dumps(outcome.to_dict()) if as_json else outcome.describe())
 
 
 @app.command(hidden=True)

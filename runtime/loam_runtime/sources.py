@@ -35,11 +35,21 @@ def fetch_sources(spec: FineTuneJobSpec, base_dir: Path) -> Sources:
         CredentialsError: access refused.
     """
     model = fetch(spec.model.uri, revision=spec.model.revision, base_dir=base_dir)
+    data = fetch_data(spec, base_dir)
+    digests = {role: digest_path(path) for role, path in {"model": model, **data}.items()}
+    return Sources(model, data, digests)
+
+
+def fetch_data(spec: FineTuneJobSpec, base_dir: Path) -> dict[str, Path]:
+    """Fetch the data alone: local file or folder by role.
+
+    Raises:
+        InputError: something is missing.
+        CredentialsError: access refused.
+    """
     uris = {
         "seeds": spec.data.seeds.uri,
         "test": spec.data.test.uri if spec.data.test else "",
         "validation": spec.data.validation.uri,
     }
-    data = {role: fetch(uri, base_dir=base_dir) for role, uri in uris.items() if uri}
-    digests = {role: digest_path(path) for role, path in {"model": model, **data}.items()}
-    return Sources(model, data, digests)
+    return {role: fetch(uri, base_dir=base_dir) for role, uri in uris.items() if uri}

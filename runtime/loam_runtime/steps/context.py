@@ -1,4 +1,4 @@
-"""What the steps of one job share: its manifest, its inputs, its run, and the base model."""
+"""What the steps of one job share: its manifest, its inputs, the base model, and its run."""
 
 from __future__ import annotations
 
@@ -21,30 +21,18 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class JobContext:
-    """One running job.
+class InputContext:
+    """A job and what it reads: enough for the steps that publish nothing.
 
     Attributes:
         job: the validated manifest.
         base_dir: folder that relative URIs start at.
         sources: local copies of the inputs.
-        run: the run's prefix in object storage, its lock held.
-        run_key: names the run.
-        work_dir: local scratch folder of this run.
-        micro_batch_divisor: how much smaller micro-batches are than planned, after an attempt
-            that ran out of memory.
-        num_pods: training pods of which this is one, each a machine of its own; 0 outside of a
-            cluster, where all training processes share this machine.
     """
 
     job: FineTuneJob
     base_dir: Path
     sources: Sources
-    run: RunStore
-    run_key: str
-    work_dir: Path
-    micro_batch_divisor: int = 1
-    num_pods: int = 0
 
     @property
     def output_uri(self) -> str:
@@ -91,3 +79,24 @@ class JobContext:
             import torch
 
             torch.cuda.empty_cache()
+
+
+@dataclass
+class JobContext(InputContext):
+    """One running job.
+
+    Attributes:
+        run: the run's prefix in object storage, its lock held.
+        run_key: names the run.
+        work_dir: local scratch folder of this run.
+        micro_batch_divisor: how much smaller micro-batches are than planned, after an attempt
+            that ran out of memory.
+        num_pods: training pods of which this is one, each a machine of its own; 0 outside of a
+            cluster, where all training processes share this machine.
+    """
+
+    run: RunStore
+    run_key: str
+    work_dir: Path
+    micro_batch_divisor: int = 1
+    num_pods: int = 0

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loam_runtime.data.loading import LoadedRows, load_examples
-from loam_runtime.data.splits import split_examples
+from loam_runtime.data.splits import Splits, split_examples
 from loam_runtime.data.tables import write_table
 
 if TYPE_CHECKING:
-    from loam_api.finetunejob import DataSpec
+    from loam_api.finetunejob import DataSpec, FineTuneJobSpec
     from loam_runtime.observability.monitor import StageMonitor
     from loam_runtime.steps.context import JobContext
 
 
-def split_data(context: JobContext, out: Path, monitor: StageMonitor) -> dict[str, Any]:
-    """Write `data/{train,validation,test}.parquet` and say what was read and what was not."""
-    spec, sources = context.job.spec, context.sources
+def load_splits(
+    spec: FineTuneJobSpec, data: Mapping[str, Path]
+) -> tuple[dict[str, LoadedRows], Splits]:
+    """Read the files by role and set the test and the validation rows aside."""
     loaded = {
         role: load_examples([path], spec.data, file_format=_get_file_format(spec.data, role))
-        for role, path in sources.data.items()
+        for role, path in data.items()
     }
     splits = split_examples(
         loaded["seeds"].dataset,
@@ -31,6 +33,12 @@ def split_data(context: JobContext, out: Path, monitor: StageMonitor) -> dict[st
         spec.training.seed,
         validation=loaded["validation"].dataset if "validation" in loaded else None,
     )
+    return loaded, splits
+
+
+def split_data(context: JobContext, out: Path, monitor: StageMonitor) -> dict[str, Any]:
+    """Write `data/{train,validation,test}.parquet` and say what was read and what was not."""
+    loaded, splits = load_splits(context.job.spec, context.sources.data)
     sides = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     for side, table in sides.items():
         if table is not None:

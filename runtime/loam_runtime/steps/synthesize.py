@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,11 @@ from loam_runtime.synthesis.stage import SynthesisResult, synthesize
 from loam_runtime.synthesis.teachers import OpenAICompatibleTeacher, SelfTeacher
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from loam_runtime.data.prompt import PromptContract
     from loam_runtime.observability.monitor import StageMonitor
-    from loam_runtime.steps.context import JobContext
+    from loam_runtime.steps.context import InputContext, JobContext
     from loam_runtime.synthesis.teachers import Teacher
 
 
@@ -25,27 +29,38 @@ def synthesize_rows(
     context: JobContext, split: Path, out: Path, monitor: StageMonitor
 ) -> dict[str, Any]:
     """Write `data/synthetic.parquet` and `rejected/synthetic.jsonl`; return funnel and usage."""
-    spec = context.job.spec
     train = read_table(split / "data" / "train.parquet")
-    contract = build_contract(spec.data, train["target"], context.tokenizer)
+    contract = build_contract(context.job.spec.data, train["target"], context.tokenizer)
+    result = draw_rows(context, train, contract, _read_test_inputs(split), monitor)
+    _write_result(result, out)
+    return {"report": result.report, "usage": result.usage}
+
+
+def draw_rows(
+    context: InputContext,
+    train: Dataset,
+    contract: PromptContract,
+    test_inputs: Sequence[str],
+    monitor: StageMonitor,
+) -> SynthesisResult:
+    """Synthesize with the job's teacher, journal and seed."""
+    spec = context.job.spec
     folder = cache_dir() / "teacher" / context.job.metadata.namespace
-    result = synthesize(
+    return synthesize(
         train,
         contract,
         spec.synthesis,
         data=spec.data,
         teacher=build_teacher(context),
-        test_inputs=_read_test_inputs(split),
+        test_inputs=test_inputs,
         seed=spec.training.seed,
         journal_dir=folder / "journal",
         journal_store=open_store(_locate_answers(context, folder)),
         monitor=monitor,
     )
-    _write_result(result, out)
-    return {"report": result.report, "usage": result.usage}
 
 
-def _locate_answers(context: JobContext, folder: Path) -> str:
+def _locate_answers(context: InputContext, folder: Path) -> str:
     """Where answers outlive the run: the next job that asks the same pays nothing.
 
     On one machine that is its disk; a pod's disk goes with the pod, so there it is the output.
@@ -55,7 +70,7 @@ def _locate_answers(context: JobContext, folder: Path) -> str:
     return f"{context.output_uri}/cache/teacher/{context.job.metadata.namespace}"
 
 
-def build_teacher(context: JobContext) -> Teacher:
+def build_teacher(context: InputContext) -> Teacher:
     """The teacher that the manifest names, its key read from where secrets are."""
     teacher = context.job.spec.synthesis.teacher
     if teacher.kind == "self":
@@ -73,12 +88,14 @@ def build_teacher(context: JobContext) -> Teacher:
 
 def _read_test_inputs(split: Path) -> list[str]:
     """What synthetic rows are checked against: test and validation alike."""
-    tables = [split / "data" / f"{side}.parquet" for side in ("test", "validation")]
+    files = [split / "data" / f"{side}.parquet" for side in ("test", "validation")]
+    return list_inputs(read_table(file) for file in files if file.exists())
+
+
+def list_inputs(tables: Iterable[Dataset]) -> list[str]:
+    """The inputs of held-out rows; of plain text, the texts."""
     return [
-        example.input or example.target
-        for table in tables
-        if table.exists()
-        for example in iterate_examples(read_table(table))
+        example.input or example.target for table in tables for example in iterate_examples(table)
     ]
 
 
