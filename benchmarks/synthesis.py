@@ -20,8 +20,8 @@ from loam_runtime.synthesis.budget import BudgetLedger
 from loam_runtime.synthesis.client import TeacherClient
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
 from loam_runtime.synthesis.journal import Journal
+from loam_runtime.synthesis.openai_teacher import OpenAICompatibleTeacher
 from loam_runtime.synthesis.parsing import parse_objects
-from loam_runtime.synthesis.teachers import OpenAICompatibleTeacher
 
 MAX_DRAWS = 8  # of one prompt whose answers cannot be used
 
@@ -47,13 +47,19 @@ def read_row(answer: TeacherAnswer) -> dict[str, str] | None:
     return None
 
 
-async def ask_until_usable(client: TeacherClient, prompt: str) -> dict[str, str] | None:
-    """The row of a prompt; an unusable answer is drawn again at once, apart from the others."""
+async def ask_until_usable(
+    client: TeacherClient, prompt: str, seen: set[tuple[str, ...]]
+) -> dict[str, str] | None:
+    """The row of a prompt; an unusable answer is drawn again at once, apart from the others.
+
+    A text that another prompt has brought before is unusable too.
+    """
     for draw in range(MAX_DRAWS):
         request = TeacherRequest((("user", prompt),), max_tokens=512, draw=draw)
         answer = await client.ask(request)
         row = read_row(answer) if answer is not None else None
-        if row is not None:
+        if row is not None and tuple(row.values()) not in seen:
+            seen.add(tuple(row.values()))
             return row
     return None
 
@@ -67,7 +73,10 @@ async def run(arguments: argparse.Namespace) -> None:
     )
     async with Journal(arguments.work_dir, "benchmark") as journal:
         client = TeacherClient(teacher, journal, BudgetLedger())
-        rows = await asyncio.gather(*(ask_until_usable(client, seed["prompt"]) for seed in seeds))
+        seen: set[tuple[str, ...]] = set()
+        rows = await asyncio.gather(
+            *(ask_until_usable(client, seed["prompt"], seen) for seed in seeds)
+        )
     await teacher.close()
     with arguments.out.open("w", encoding="utf-8") as file:
         for seed, row in zip(seeds, rows, strict=True):

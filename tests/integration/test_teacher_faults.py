@@ -18,8 +18,8 @@ from loam_runtime.synthesis.budget import BudgetLedger
 from loam_runtime.synthesis.client import TeacherClient, Usage
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
 from loam_runtime.synthesis.journal import Journal
+from loam_runtime.synthesis.openai_teacher import OpenAICompatibleTeacher
 from loam_runtime.synthesis.pacing import RetryPolicy
-from loam_runtime.synthesis.teachers import OpenAICompatibleTeacher
 
 QUICK = RetryPolicy(
     base_delay_seconds=0.01,
@@ -216,6 +216,37 @@ def test_teacher_goes_down(tmp_path: Path) -> None:
         server.script = lambda call: Reply(text="fine")
         _, usage = ask(server.base_url, tmp_path, make_requests(20))
     assert usage.reused == 5
+
+
+def test_outage_costs_no_request_its_tries(tmp_path: Path) -> None:
+    """Through an outage single probes are sent, and afterwards every request is answered; else
+    each of them spends all its tries on it and is given up."""
+    outage_over = threading.Event()
+    num_failed = [0]
+
+    def script(call: Call) -> Reply:
+        if outage_over.is_set():
+            return Reply(text="fine")
+        num_failed[0] += 1
+        if num_failed[0] == 25:
+            outage_over.set()
+        return Reply(status=500)
+
+    few_tries = replace(PATIENT, max_tries=3)
+    with serve_script(script) as server:
+        answers, usage = ask(server.base_url, tmp_path, make_requests(10), policy=few_tries)
+    assert all(answers)
+    assert usage.given_up == 0
+
+
+def test_redirect_is_not_followed(tmp_path: Path) -> None:
+    """A redirect is a refusal: the key must not travel to an address that nobody named."""
+    away = Reply(status=307, headers={"Location": "http://127.0.0.1:9/v1/chat/completions"})
+    with (
+        serve_script(lambda call: away) as server,
+        pytest.raises(TeacherError, match="HTTP 307"),
+    ):
+        ask(server.base_url, tmp_path, make_requests(1))
 
 
 def test_quota_for_tomorrow(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from loam_api.finetunejob import DataSource, DataSpec, Synthesis
 from loam_runtime.data.examples import Example, to_dataset
 from loam_runtime.data.prompt import build_contract
 from loam_runtime.errors import BudgetError, InputError, TeacherError
+from loam_runtime.synthesis.openai_teacher import OpenAICompatibleTeacher
 from loam_runtime.synthesis.stage import SynthesisResult, synthesize
-from loam_runtime.synthesis.teachers import OpenAICompatibleTeacher
 
 ROOT = Path(__file__).parents[2]
 WORDS = ["revenue", "margin", "cash", "growth", "income", "guidance", "cost", "segment", "debt"]

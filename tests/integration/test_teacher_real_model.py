@@ -6,9 +6,9 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from loam_runtime.synthesis.openai_teacher import OpenAICompatibleTeacher
 from loam_runtime.synthesis.pipeline import SyntheticPipeline
 from loam_runtime.synthesis.strategies.base import SamplingSettings
-from loam_runtime.synthesis.teachers import OpenAICompatibleTeacher
 
 REVIEWS = {
     "positive": [

@@ -13,8 +13,9 @@ from loam_runtime.data.tables import read_table, write_table
 from loam_runtime.secrets import read_secret
 from loam_runtime.storage.cache import cache_dir
 from loam_runtime.storage.registry import is_local, open_store
+from loam_runtime.synthesis.openai_teacher import OpenAICompatibleTeacher
 from loam_runtime.synthesis.stage import SynthesisResult, synthesize
-from loam_runtime.synthesis.teachers import OpenAICompatibleTeacher, SelfTeacher
+from loam_runtime.synthesis.teachers import SelfTeacher
 
 if TYPE_CHECKING:
     from datasets import Dataset

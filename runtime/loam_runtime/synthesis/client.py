@@ -12,8 +12,9 @@ from loam_runtime.observability.monitor import NullMonitor, StageMonitor
 from loam_runtime.synthesis.budget import BudgetLedger
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
 from loam_runtime.synthesis.faults import AttemptFailed, TeacherRefused
+from loam_runtime.synthesis.health import Health
 from loam_runtime.synthesis.journal import Journal, Receipt
-from loam_runtime.synthesis.pacing import AdaptiveLimit, Health, RetryPolicy
+from loam_runtime.synthesis.pacing import AdaptiveLimit, RetryPolicy
 from loam_runtime.synthesis.teachers import Teacher
 
 Answers = list[TeacherAnswer | None]
@@ -156,15 +157,20 @@ class TeacherClient:
         self, requests: Sequence[TeacherRequest], keys: Sequence[str]
     ) -> Answers:
         num_failures = num_attempts = 0
+        await self._pause(max(self._journal.find_wait_seconds(key) for key in keys))
         while not self._is_stopping.is_set():
             try:
                 async with self._limit.slot(priority=-num_attempts):
+                    await self._health.await_turn()
                     receipts = await self._attempt(requests, keys)
                 # Outside the slot: the next request need not wait for this one's disk.
                 return await self._keep(receipts)
             except AttemptFailed as failure:
+                is_new = not num_attempts and not failure.is_rate_limit
+                self._health.record_failure(failure.reason, is_first=is_new)
                 num_attempts += 1
-                num_failures += failure.is_charged  # else the fault is not the request's
+                # Refused for load, or in an outage: the fault is not the request's.
+                num_failures += failure.is_charged and not self._health.is_open
                 if not self._may_try_again(failure, num_failures):
                     self.usage.given_up += len(requests)
                     self._monitor.count("teacher_requests", len(requests), outcome="failed")
@@ -198,7 +204,7 @@ class TeacherClient:
             if not failure.is_charged:
                 spent = None
                 for key, cost in zip(keys, costs, strict=True):
-                    self._journal.record_refusal(key, cost)
+                    self._journal.record_refusal(key, cost, failure.retry_after_seconds)
             raise
         finally:
             self._budget.settle(len(requests), reserved, spent)
@@ -229,7 +235,6 @@ class TeacherClient:
 
     def _note_failure(self, failure: AttemptFailed) -> None:
         self._monitor.count("teacher_requests", outcome="retried")
-        self._health.record_failure(failure.reason)
         if failure.is_rate_limit:
             self.usage.rate_limited += 1
             self._limit.record_rate_limit()
@@ -260,6 +265,7 @@ class TeacherClient:
         if self._failure is None:
             self._failure = error
         self._is_stopping.set()
+        self._health.release()
 
     def _raise_if_stopping(self) -> None:
         if self._failure is not None:
@@ -267,5 +273,7 @@ class TeacherClient:
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, but not beyond the moment the client stops."""
+        if seconds <= 0:
+            return
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._is_stopping.wait(), seconds)

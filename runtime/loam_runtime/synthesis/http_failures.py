@@ -1,4 +1,4 @@
-"""What an exception of the openai package means for the next step."""
+"""What a refusal of an OpenAI-compatible endpoint means for the next step."""
 
 from __future__ import annotations
 
@@ -12,26 +12,6 @@ from loam_runtime.synthesis.faults import AttemptFailed, TeacherRefused
 # The endpoint says "not now" before doing any work.
 LOAD_STATUSES = frozenset({429, 503})
 RETRIED_STATUSES = LOAD_STATUSES | {408, 409, 500, 502, 504}
-
-
-def translate_failure(
-    exc: Exception, endpoint: str, model: str
-) -> AttemptFailed | TeacherRefused | Exception:
-    """The failure in this package's terms; an exception that is a bug here comes back as it is."""
-    import openai
-
-    if isinstance(exc, openai.APIStatusError):
-        return _translate_status(exc, endpoint, model)
-    if isinstance(exc, openai.APITimeoutError):
-        return AttemptFailed("no answer in time")
-    if isinstance(exc, openai.APIConnectionError):
-        cause = exc.__cause__
-        reason = f"connection failed ({type(cause or exc).__name__})"
-        is_sent = type(cause).__name__ not in ("ConnectError", "ConnectTimeout")
-        return AttemptFailed(reason, is_charged=is_sent)
-    if isinstance(exc, openai.APIError | ValueError):
-        return AttemptFailed(f"a response that is not a completion ({type(exc).__name__})")
-    return exc
 
 
 def read_retry_after(headers: Mapping[str, str], now: float | None = None) -> float:
@@ -55,9 +35,18 @@ def read_retry_after(headers: Mapping[str, str], now: float | None = None) -> fl
     return 0.0
 
 
-def _translate_status(exc, endpoint: str, model: str) -> AttemptFailed | TeacherRefused:
-    status = exc.status_code
-    if getattr(exc, "code", None) == "insufficient_quota":
+def translate_status(
+    status: int, headers: Mapping[str, str], body: object, endpoint: str, model: str
+) -> AttemptFailed | TeacherRefused:
+    """What a response other than 200 means.
+
+    Args:
+        headers: looked up in lower case.
+        body: the JSON body, or None where there was none.
+    """
+    error = body.get("error") if isinstance(body, dict) else None
+    details = error if isinstance(error, dict) else {}
+    if details.get("code") == "insufficient_quota":
         return TeacherRefused(
             TeacherError(
                 f"The teacher at {endpoint} says that the account's quota is used up.",
@@ -68,11 +57,12 @@ def _translate_status(exc, endpoint: str, model: str) -> AttemptFailed | Teacher
         is_load = status in LOAD_STATUSES
         return AttemptFailed(
             f"HTTP {status}",
-            retry_after_seconds=read_retry_after(exc.response.headers),
+            retry_after_seconds=read_retry_after(headers),
             is_rate_limit=is_load,
             is_charged=not is_load,
         )
-    return TeacherRefused(_describe_refusal(status, _shorten(exc), endpoint, model))
+    words = details.get("message") or error or "no reason given"
+    return TeacherRefused(_describe_refusal(status, _shorten(str(words)), endpoint, model))
 
 
 def _describe_refusal(
@@ -95,8 +85,6 @@ def _describe_refusal(
     )
 
 
-def _shorten(exc: Exception, most: int = 200) -> str:
+def _shorten(words: str, most: int = 200) -> str:
     """The endpoint's own words, cut: a body may be a whole page."""
-    body = getattr(exc, "body", None)
-    words = body.get("message") if isinstance(body, dict) else None
-    return str(words or exc)[:most].rstrip(".")
+    return words[:most].rstrip(".")

@@ -4,7 +4,7 @@ The journal is a folder of files of JSON lines that only grow, one file per run,
 object storage. Runs that share a folder read each other's answers. Each line is one of
 
     {"ask": key, "reserve": tokens, "messages": [...]}    about to be sent
-    {"refused": key, "reserve": tokens}                   the endpoint did no work
+    {"refused": key, "reserve": tokens, "wait": seconds}  the endpoint did no work
     {"answer": key, "reserve": tokens, "text": ..., ...}  what came back
 
 with the run that wrote it ("run") and the time ("at"). A process that is killed between `ask`
@@ -62,6 +62,7 @@ class Journal:
         self._run_id = run_id
         self._answers: dict[str, TeacherAnswer] = {}
         self._asked: set[str] = set()
+        self._not_before: dict[str, float] = {}  # seconds since the epoch
         self.spent_requests = 0
         self.spent_tokens = 0
         self._uploader = SegmentUploader(store) if store is not None else None
@@ -93,9 +94,17 @@ class Journal:
             line["messages"] = request.messages
         self._write([line])
 
-    def record_refusal(self, key: str, reserved_tokens: int) -> None:
-        """Note that the endpoint did no work for the last request of this key."""
-        self._write([{"refused": key, "reserve": reserved_tokens}])
+    def find_wait_seconds(self, key: str) -> float:
+        """What is left of the pause that the endpoint asked an earlier start for."""
+        return max(0.0, self._not_before.get(key, 0.0) - time.time())
+
+    def record_refusal(self, key: str, reserved_tokens: int, wait_seconds: float = 0.0) -> None:
+        """Note that the endpoint did no work for the last request of this key.
+
+        Args:
+            wait_seconds: what it asked to wait; a run that is killed meanwhile keeps to it.
+        """
+        self._write([{"refused": key, "reserve": reserved_tokens, "wait": wait_seconds}])
 
     async def record_answers(self, receipts: Sequence[Receipt]) -> None:
         """Keep answers; returns once they are on disk.
@@ -205,6 +214,8 @@ class Journal:
                 self._answers.setdefault(record["answer"], _read_answer(record))
             elif "ask" in record:
                 self._asked.add(record["ask"])
+            elif record.get("wait"):
+                self._not_before[record["refused"]] = record["at"] + record["wait"]
             if record["run"] == self._run_id:
                 self._count_spending(record, int(record["reserve"]))
         except (ValueError, KeyError, TypeError):

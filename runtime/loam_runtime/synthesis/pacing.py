@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import random
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -108,46 +107,3 @@ class RetryPolicy:
             return asked * random.uniform(1.0, 1.15)
         longest = min(self.max_delay_seconds, self.base_delay_seconds * 2**num_failures)
         return longest * random.uniform(0.5, 1.0)
-
-
-class Health:
-    """Whether the teacher as a whole still answers.
-
-    Args:
-        policy: holds the patience.
-        clock: monotonic seconds; replaced in tests.
-    """
-
-    def __init__(self, policy: RetryPolicy, clock: Callable[[], float] = time.monotonic) -> None:
-        self._policy = policy
-        self._clock = clock
-        self._last_answer = clock()
-        self._has_answered = False
-        self.last_reason = ""
-
-    def record_answer(self) -> None:
-        """The teacher answered: it is up."""
-        self._has_answered = True
-        self._last_answer = self._clock()
-
-    def record_failure(self, reason: str) -> None:
-        """An attempt failed; the reason is kept for the message."""
-        self.last_reason = reason
-
-    def resume(self) -> None:
-        """Start the patience anew; time in which nothing was asked does not count."""
-        self._last_answer = self._clock()
-
-    @property
-    def silent_seconds(self) -> float:
-        """Time since the last answer."""
-        return self._clock() - self._last_answer
-
-    @property
-    def is_down(self) -> bool:
-        """No answer for longer than the patience."""
-        policy = self._policy
-        patience = policy.patience_seconds
-        if not self._has_answered:
-            patience = min(patience, policy.first_patience_seconds)
-        return self.silent_seconds > patience

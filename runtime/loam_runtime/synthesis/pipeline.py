@@ -28,9 +28,10 @@ from loam_runtime.synthesis.filters.registry import (
     build_judges,
     build_validity_filters,
 )
+from loam_runtime.synthesis.openai_teacher import OpenAICompatibleTeacher
 from loam_runtime.synthesis.pacing import RetryPolicy
 from loam_runtime.synthesis.strategies.base import SamplingSettings, TaskBrief
-from loam_runtime.synthesis.teachers import OpenAICompatibleTeacher, Teacher
+from loam_runtime.synthesis.teachers import Teacher
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -1,4 +1,4 @@
-"""Who answers: an OpenAI-compatible endpoint, or the base model itself.
+"""Who answers: what every teacher offers, and the base model as its own.
 
 A teacher makes one attempt. Waiting, repeating, counting and remembering are the client's
 (`client.py`), the same for every teacher.
@@ -7,19 +7,13 @@ A teacher makes one attempt. Waiting, repeating, counting and remembering are th
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from loam_runtime.errors import CredentialsError
-from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest, estimate_tokens
-from loam_runtime.synthesis.faults import AttemptFailed
-from loam_runtime.synthesis.http_failures import translate_failure
+from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
 
 if TYPE_CHECKING:
     from loam_runtime.synthesis.scoring import LanguageModel
-
-OPENAI = "api.openai.com"  # stands for the openai package's own default address
 
 
 class Teacher(Protocol):
@@ -51,101 +45,6 @@ class Teacher(Protocol):
 
     async def close(self) -> None:
         """Let connections go; a later call opens them anew."""
-
-
-class OpenAICompatibleTeacher:
-    """A chat endpoint, through the openai package.
-
-    Args:
-        model: name the endpoint knows.
-        base_url: address ending in /v1; by default what the openai package takes from
-            OPENAI_BASE_URL.
-        api_key: by default OPENAI_API_KEY. An endpoint other than OpenAI's own may need none.
-        concurrency: most requests open at once.
-        timeout_seconds: for one answer, from the moment it is sent: waiting for a free slot does
-            not count.
-
-    Raises:
-        CredentialsError: OpenAI's own endpoint without a key.
-    """
-
-    batch_size = 1
-    is_chat = True
-    language_model = None
-
-    def __init__(
-        self,
-        model: str,
-        base_url: str = "",
-        api_key: str = "",
-        *,
-        concurrency: int = 16,
-        timeout_seconds: float = 120.0,
-    ) -> None:
-        self.model = model
-        self.endpoint = base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI
-        self.concurrency = concurrency
-        self._timeout_seconds = timeout_seconds
-        self._api_key = api_key or os.environ.get("OPENAI_API_KEY", "")
-        if not self._api_key and self.endpoint == OPENAI:
-            raise CredentialsError(
-                "The teacher's API key is missing.",
-                remedy="Set OPENAI_API_KEY, or OPENAI_BASE_URL for an endpoint that needs none.",
-            )
-        import openai  # noqa: F401  (a second long: here, and not while a request's time runs)
-
-        self._client = None
-
-    async def answer(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
-        """See `Teacher`."""
-        (request,) = requests
-        client = self._open()
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                # The package's typed method takes twice the processor time to check and build
-                # the same JSON.
-                body = await client.post(
-                    "/chat/completions", body=self._build_body(request), cast_to=object
-                )
-        except TimeoutError as exc:
-            reason = f"no answer within {self._timeout_seconds:g} s"
-            raise AttemptFailed(reason) from exc
-        except Exception as exc:
-            raise translate_failure(exc, self.endpoint, self.model) from exc
-        return [_read_completion(body, request)]
-
-    def _build_body(self, request: TeacherRequest) -> dict[str, object]:
-        body: dict[str, object] = {
-            "model": self.model,
-            "messages": [{"role": role, "content": text} for role, text in request.messages],
-            "max_tokens": request.max_tokens,
-            "temperature": request.temperature,
-            "top_p": request.top_p,
-        }
-        return {**body, "stop": list(request.stop)} if request.stop else body
-
-    async def close(self) -> None:
-        """See `Teacher`."""
-        if self._client is not None:
-            client, self._client = self._client, None
-            await client.close()
-
-    def _open(self):
-        if self._client is None:
-            import httpx2
-            from openai import AsyncOpenAI, DefaultAsyncHttpxClient
-
-            limits = httpx2.Limits(
-                max_connections=self.concurrency, max_keepalive_connections=self.concurrency
-            )
-            self._client = AsyncOpenAI(
-                base_url=None if self.endpoint == OPENAI else self.endpoint,
-                api_key=self._api_key or "none",
-                max_retries=0,  # the client of this package retries, and knows the budget
-                timeout=self._timeout_seconds,
-                http_client=DefaultAsyncHttpxClient(limits=limits),
-            )
-        return self._client
 
 
 class SelfTeacher:
@@ -204,19 +103,3 @@ class SelfTeacher:
         ids = list(tokenizer.encode(text, add_special_tokens=False))
         bos = tokenizer.bos_token_id
         return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
-
-
-def _read_completion(body: object, request: TeacherRequest) -> TeacherAnswer:
-    """The answer in a response body; usage that a lax server left out is estimated."""
-    try:
-        choice = body["choices"][0]
-        text = choice["message"].get("content") or ""
-        usage = body.get("usage") or {}
-        return TeacherAnswer(
-            text=text,
-            prompt_tokens=usage.get("prompt_tokens") or request.estimate_prompt_tokens(),
-            completion_tokens=usage.get("completion_tokens") or estimate_tokens(text),
-            is_complete=choice.get("finish_reason") != "length",
-        )
-    except (TypeError, KeyError, IndexError, AttributeError) as exc:
-        raise AttemptFailed("a response that is not a completion") from exc

@@ -160,3 +160,17 @@ def test_draw_index_is_part_of_the_key() -> None:
     assert REQUEST.compute_key("m", "e") == TeacherRequest(
         (("user", "one"),), max_tokens=50
     ).compute_key("m", "e")
+
+
+def test_pause_outlives_the_process(tmp_path: Path) -> None:
+    """A Retry-After is kept by the next start too: an early retry is refused again."""
+
+    async def refuse() -> None:
+        async with Journal(tmp_path, "run") as journal:
+            journal.record_ask("k1", REQUEST, 100)
+            journal.record_refusal("k1", 100, 60.0)
+
+    asyncio.run(refuse())
+    journal = asyncio.run(reopen(tmp_path))
+    assert 50 < journal.find_wait_seconds("k1") <= 60
+    assert journal.find_wait_seconds("k2") == 0

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loam_runtime.synthesis.faults import AttemptFailed
+from loam_runtime.synthesis.health import TRIP_AFTER, Health
 from loam_runtime.synthesis.http_failures import read_retry_after
-from loam_runtime.synthesis.pacing import AdaptiveLimit, Health, RetryPolicy
+from loam_runtime.synthesis.pacing import AdaptiveLimit, RetryPolicy
 
 
 def test_burst_finds_the_cap() -> None:
@@ -124,3 +125,41 @@ def test_patience() -> None:
     assert not health.is_down
     now[0] = 112
     assert health.is_down
+
+
+def test_breaker_lets_probes_through() -> None:
+    """In an outage one request at a time is sent, ever more seldom, and an answer frees all:
+    else every request of the run would spend its tries, and the budget, on a dead address."""
+
+    async def use() -> tuple[list[float], bool]:
+        now = [0.0]
+        health = Health(RetryPolicy(), clock=lambda: now[0])
+        for _ in range(TRIP_AFTER):
+            health.record_failure("HTTP 500", is_first=True)
+        probes = []
+        for _ in range(3):
+            turn = asyncio.create_task(health.await_turn())
+            await asyncio.sleep(0)
+            while not turn.done():
+                now[0] += 0.25
+                turn.cancel()  # sleeps by the real clock: asked again at the new time
+                turn = asyncio.create_task(health.await_turn())
+                await asyncio.sleep(0)
+            probes.append(now[0])
+        waiting = asyncio.create_task(health.await_turn())
+        await asyncio.sleep(0)
+        was_held = not waiting.done()
+        health.record_answer()
+        await waiting
+        return probes, was_held
+
+    assert asyncio.run(use()) == ([0.5, 1.5, 3.5], True)
+
+
+def test_known_bad_prompts_open_no_breaker() -> None:
+    """Prompts that failed before are not taken for an outage: the last few bad ones of a run
+    would hold it until the teacher counts as down."""
+    health = Health(RetryPolicy(), clock=lambda: 0.0)  # the time of a probe never comes
+    for _ in range(10 * TRIP_AFTER):
+        health.record_failure("HTTP 500")
+    asyncio.run(asyncio.wait_for(health.await_turn(), 1))
