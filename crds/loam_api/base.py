@@ -42,6 +42,7 @@ _CIDR6 = (
     r"/(12[0-8]|1[01][0-9]|[1-9]?[0-9])"
 )
 _CIDR = rf"^({_CIDR4}|{_CIDR6})$"
+_LANGUAGE = r"^[a-z]{2}$"
 
 MAX_NAME_LENGTH = 34
 
@@ -67,6 +68,7 @@ PATTERN_WORDS = {
     _TEACHER_PREFIX: "https:// or http:// alone, or with a host, a port and segments of a path, "
     "none of which begins with a dot",
     _CIDR: "a block of addresses such as 10.0.0.0/8 or fd00::/8",
+    _LANGUAGE: "the two letters of a language (ISO 639-1), such as en or es",
 }
 
 Uri = Annotated[str, StringConstraints(pattern=_URI, max_length=1024)]
@@ -85,6 +87,7 @@ ImageName = Annotated[str, StringConstraints(pattern=_IMAGE, max_length=512)]
 StoragePrefix = Annotated[str, StringConstraints(pattern=_STORAGE_PREFIX, max_length=512)]
 TeacherPrefix = Annotated[str, StringConstraints(pattern=_TEACHER_PREFIX, max_length=512)]
 Cidr = Annotated[str, StringConstraints(pattern=_CIDR, max_length=43)]
+LanguageCode = Annotated[str, StringConstraints(pattern=_LANGUAGE, max_length=2)]
 FieldName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 OptionalFieldName = Annotated[str, StringConstraints(max_length=128)]
 RequiredText = Annotated[str, StringConstraints(min_length=1, max_length=512)]

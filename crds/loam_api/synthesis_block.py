@@ -15,6 +15,7 @@ from loam_api.base import (
     Rule,
     SecretKeyRef,
 )
+from loam_api.filters_block import Filters
 
 MAX_BUDGET = 10**12
 
@@ -120,6 +121,11 @@ class Synthesis(ApiModel):
         ge=0,
         le=1,
         description="How much variety counts against quality in the choice.",
+    )
+    filters: Filters = Field(
+        default_factory=Filters,
+        description="What is dropped beside exact duplicates and rows that would give a held-out "
+        "row away.",
     )
     sampling: Sampling = Field(
         default_factory=Sampling, description="How the teacher's tokens are drawn."

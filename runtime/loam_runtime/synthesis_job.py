@@ -21,7 +21,7 @@ from loam_runtime.observability.progress_monitor import ProgressMonitor
 from loam_runtime.sources import Sources, fetch_data, fetch_sources
 from loam_runtime.steps.context import InputContext
 from loam_runtime.steps.split import load_splits
-from loam_runtime.steps.synthesize import draw_rows, list_inputs
+from loam_runtime.steps.synthesize import draw_rows, name_inputs
 
 if TYPE_CHECKING:
     from loam_api.finetunejob import FineTuneJob
@@ -89,13 +89,14 @@ def synthesize_job(job: FineTuneJob, base_dir: Path, out: Path) -> SynthesisOutc
     is_self = spec.synthesis.teacher.kind == "self"
     tokenizer = context.tokenizer if is_self else None
     contract = build_contract(spec.data, splits.train["target"], tokenizer)
-    held_out = [table for table in (splits.test, splits.validation) if table is not None]
+    sides = {"test": splits.test, "validation": splits.validation}
+    held_out = name_inputs({side: table for side, table in sides.items() if table is not None})
     progress = open_progress((STAGE,))
     progress.start_stage(STAGE)
     started, state = monotonic(), "failed"
     try:
         monitor = ProgressMonitor(STAGE, progress)
-        result = draw_rows(context, splits.train, contract, list_inputs(held_out), monitor)
+        result = draw_rows(context, splits.train, contract, held_out, monitor)
         state = "done"
     finally:
         progress.end_stage(STAGE, state, monotonic() - started)

@@ -111,7 +111,7 @@ def run_stage(server: FaultTeacher, folder: Path, **changes) -> SynthesisResult:
         spec,
         data=data,
         teacher=OpenAICompatibleTeacher("m", server.base_url, "k", concurrency=4),
-        test_inputs=["a held out complaint about the weather in May"],
+        held_out={"test row 1": "a held out complaint about the weather in May"},
         seed=7,
         journal_dir=folder,
     )
@@ -142,12 +142,15 @@ def test_stage_tops_up(tmp_path: Path) -> None:
     assert not any("weather" in text for text in result.kept["input"])
     reasons = {(item["filter"], item["reason"]) for item in result.rejected}
     assert ("malformed", "empty input") in reasons
-    assert any(name == "duplicates" for name, _ in reasons)
+    assert any(name == "exactDuplicates" for name, _ in reasons)
     report = result.report
     assert report["missing"] == 0
     assert len(result.kept) + len(result.rejected) == report["rows"] + report["malformed"]
-    assert set(report["filters"]) == {"duplicates", "contamination", "quality"}
-    assert report["filters"]["duplicates"]["retention_by_class"].keys() == {"billing", "delivery"}
+    assert list(report["filters"])[:3] == ["exactDuplicates", "length", "nearDuplicates"]
+    assert report["filters"]["exactDuplicates"]["retention_by_class"].keys() == {
+        "billing",
+        "delivery",
+    }
 
 
 def test_same_journal_same_rows(tmp_path: Path) -> None:

@@ -44,9 +44,11 @@ class ContaminationIndex:
 
     Args:
         test_inputs: what the tested model is given; of a row with a context, both.
+        names: what the rows are called in a reason; "test row 1", ... where not given.
     """
 
-    def __init__(self, test_inputs: Sequence[str]) -> None:
+    def __init__(self, test_inputs: Sequence[str], names: Sequence[str] = ()) -> None:
+        self._names = list(names) or [f"test row {row + 1}" for row in range(len(test_inputs))]
         normalized = [normalize_text(text) for text in test_inputs]
         self._rows_by_text: dict[str, int] = {}
         self._rows_by_word_run: dict[str, int] = {}
@@ -62,18 +64,20 @@ class ContaminationIndex:
                 self._rows_by_gram[gram].append(row)
 
     def find(self, text: str) -> str | None:
-        """Why the text is contaminated, with the number of the test row (from 1); None if clean."""
+        """Why the text is contaminated, naming the held-out row; None if clean."""
         normalized = normalize_text(text)
         row = self._rows_by_text.get(normalized)
         if row is not None:
-            return f"equal to test row {row + 1}"
+            return f"equal to {self._names[row]}"
         found = self._find_similar(extract_grams(normalized))
         if found is not None:
             row, similarity = found
-            return f"character 5-gram similarity {similarity:.2f} to test row {row + 1}"
+            return f"character 5-gram similarity {similarity:.2f} to {self._names[row]}"
         runs = extract_word_runs(normalized)
         rows = [self._rows_by_word_run[run] for run in runs if run in self._rows_by_word_run]
-        return f"{MIN_SHARED_WORDS} words in common with test row {min(rows) + 1}" if rows else None
+        if not rows:
+            return None
+        return f"{MIN_SHARED_WORDS} words in common with {self._names[min(rows)]}"
 
     def _find_similar(self, grams: frozenset[str]) -> tuple[int, float] | None:
         """The first test row that is similar enough, and how similar it is."""

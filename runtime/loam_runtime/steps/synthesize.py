@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ def synthesize_rows(
     """Write `data/synthetic.parquet` and `rejected/synthetic.jsonl`; return funnel and usage."""
     train = read_table(split / "data" / "train.parquet")
     contract = build_contract(context.job.spec.data, train["target"], context.tokenizer)
-    result = draw_rows(context, train, contract, _read_test_inputs(split), monitor)
+    result = draw_rows(context, train, contract, _read_held_out(split), monitor)
     _write_result(result, out)
     return {"report": result.report, "usage": result.usage}
 
@@ -41,7 +41,7 @@ def draw_rows(
     context: InputContext,
     train: Dataset,
     contract: PromptContract,
-    test_inputs: Sequence[str],
+    held_out: Mapping[str, str],
     monitor: StageMonitor,
 ) -> SynthesisResult:
     """Synthesize with the job's teacher, journal and seed."""
@@ -53,7 +53,7 @@ def draw_rows(
         spec.synthesis,
         data=spec.data,
         teacher=build_teacher(context),
-        test_inputs=test_inputs,
+        held_out=held_out,
         seed=spec.training.seed,
         journal_dir=folder / "journal",
         journal_store=open_store(_locate_answers(context, folder)),
@@ -87,17 +87,19 @@ def build_teacher(context: InputContext) -> Teacher:
     )
 
 
-def _read_test_inputs(split: Path) -> list[str]:
+def _read_held_out(split: Path) -> dict[str, str]:
     """What synthetic rows are checked against: test and validation alike."""
-    files = [split / "data" / f"{side}.parquet" for side in ("test", "validation")]
-    return list_inputs(read_table(file) for file in files if file.exists())
+    files = {side: split / "data" / f"{side}.parquet" for side in ("test", "validation")}
+    return name_inputs({side: read_table(file) for side, file in files.items() if file.exists()})
 
 
-def list_inputs(tables: Iterable[Dataset]) -> list[str]:
-    """The inputs of held-out rows; of plain text, the texts."""
-    return [
-        example.input or example.target for table in tables for example in iterate_examples(table)
-    ]
+def name_inputs(tables: Mapping[str, Dataset]) -> dict[str, str]:
+    """The inputs of held-out rows (of plain text, the texts) by name: "test row 1", ..."""
+    return {
+        f"{side} row {number}": example.input or example.target
+        for side, table in tables.items()
+        for number, example in enumerate(iterate_examples(table), start=1)
+    }
 
 
 def _write_result(result: SynthesisResult, out: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from loam_runtime.synthesis.filters.registry import (
     OnUntrusted,
     build_judges,
     build_validity_filters,
+    read_settings,
 )
 from loam_runtime.synthesis.openai_teacher import OpenAICompatibleTeacher
 from loam_runtime.synthesis.pacing import RetryPolicy
@@ -50,6 +51,8 @@ class SyntheticPipeline:
         quality_threshold: least probability of being good that `filter` keeps.
         diversity_weight: weight of diversity against quality in the order of what is kept.
         strategy: "seeded" for any task, "inContext" for classification.
+        filters: settings of filters by name, as under `synthesis.filters` of a manifest, such as
+            {"language": {"enabled": False}}.
         sampling: of the teacher's tokens.
         max_requests, max_tokens: budget of one `generate`; 0 for no limit.
         journal_dir: where answers are kept, so that none is paid for twice; by default in Loam's
@@ -61,6 +64,7 @@ class SyntheticPipeline:
 
     Raises:
         CredentialsError: a model name, and no API key for OpenAI's own endpoint.
+        InputError: a share or a filter's setting that is not accepted.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class SyntheticPipeline:
         diversity_weight: float = 0.3,
         strategy: str = "seeded",
         *,
+        filters: Mapping[str, Mapping[str, object]] | None = None,
         sampling: SamplingSettings = DEFAULT_SAMPLING,
         max_requests: int = 0,
         max_tokens: int = 0,
@@ -84,6 +89,7 @@ class SyntheticPipeline:
         self._quality_threshold = _check_share("quality_threshold", quality_threshold)
         self._diversity_weight = _check_share("diversity_weight", diversity_weight)
         self._strategy = strategy
+        self._filters = read_settings(filters or {})
         self._sampling = sampling
         self._budget = {"max_requests": max_requests, "max_tokens": max_tokens}
         self._journal_dir = journal_dir or cache_dir() / "teacher" / "journal"
@@ -149,7 +155,8 @@ class SyntheticPipeline:
         brief = synthetic.brief
         judges = build_judges(
             brief,
-            test_inputs=test_inputs,
+            self._filters,
+            held_out={f"test row {row}": text for row, text in enumerate(test_inputs, start=1)},
             quality_threshold=self._quality_threshold,
             model=self._teacher.language_model,
             contract=self._build_contract(brief),
@@ -179,7 +186,7 @@ class SyntheticPipeline:
 
     def _draw(self, brief: TaskBrief, target_count: int) -> SyntheticDataset:
         chain = FilterChain(
-            build_validity_filters(brief), is_classification=brief.is_classification
+            build_validity_filters(brief, self._filters), is_classification=brief.is_classification
         )
         quotas = share_quotas(target_count, brief)
         drawing = Drawing(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,7 @@ def synthesize(
     *,
     data: DataSpec,
     teacher: Teacher,
-    test_inputs: Sequence[str],
+    held_out: Mapping[str, str],
     seed: int,
     journal_dir: Path,
     journal_store: SegmentStore | None = None,
@@ -65,7 +65,8 @@ def synthesize(
     Args:
         train: training rows; prompts and filters are made of these alone.
         contract: the job's prompt contract, for the label-consistency filter.
-        test_inputs: held-out inputs that no synthetic row may repeat.
+        held_out: inputs of test and validation rows that no synthetic row may repeat, by the
+            row's name in a reason: "test row 1".
         seed: of the job.
         journal_dir: survives a restart; may be shared by the jobs of one namespace.
         journal_store: copy of the journal in object storage.
@@ -86,10 +87,11 @@ def synthesize(
     )
     chain = FilterChain(
         [
-            *build_validity_filters(brief),
+            *build_validity_filters(brief, spec.filters),
             *build_judges(
                 brief,
-                test_inputs=test_inputs,
+                spec.filters,
+                held_out=held_out,
                 quality_threshold=spec.quality_threshold,
                 model=teacher.language_model,
                 contract=contract,

@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.tools.tiny_models import build_tiny_tokenizer
 
+from loam_api.filters_block import Filters
 from loam_runtime.data.contamination import extract_grams
 from loam_runtime.data.examples import Example
 from loam_runtime.data.normalize import normalize_text
 from loam_runtime.data.prompt import PromptContract
 from loam_runtime.errors import InputError
+from loam_runtime.synthesis.filters import embedding_duplicates
 from loam_runtime.synthesis.filters.base import FilterChain, Verdict
 from loam_runtime.synthesis.filters.consistency import ConsistencyFilter
 from loam_runtime.synthesis.filters.contamination import ContaminationFilter
 from loam_runtime.synthesis.filters.corruptions import corrupt_seed
-from loam_runtime.synthesis.filters.duplicates import DuplicateFilter
+from loam_runtime.synthesis.filters.duplicates import ExactDuplicateFilter
+from loam_runtime.synthesis.filters.embedding_duplicates import EmbeddingDuplicateFilter
+from loam_runtime.synthesis.filters.language import LanguageFilter
+from loam_runtime.synthesis.filters.length import LengthFilter, measure_bounds
+from loam_runtime.synthesis.filters.near_duplicates import NearDuplicateFilter
+from loam_runtime.synthesis.filters.personal_data import PersonalDataFilter, find_personal_data
 from loam_runtime.synthesis.filters.quality import PRIOR_GOOD, QualityFilter
+from loam_runtime.synthesis.filters.registry import (
+    build_judges,
+    build_validity_filters,
+    read_settings,
+)
+from loam_runtime.synthesis.strategies.base import TaskBrief
 
 LABELS = ("negative", "positive")
 
@@ -31,23 +46,26 @@ def row(input_text: str, target: str = "x", number: int = 0) -> Example:
 
 
 class TestDuplicates:
-    def test_exact_and_near(self) -> None:
-        """Copies of seeds and of earlier rows go, in whatever case and spacing."""
+    @pytest.mark.parametrize("kind", [ExactDuplicateFilter, NearDuplicateFilter])
+    def test_seeds_and_earlier_rows(self, kind) -> None:
+        """Copies of seeds and of earlier rows go, in whatever case and spacing; the reason names
+        the one that stays."""
         seed = row("The parcel never arrived at my door")
-        filter_ = DuplicateFilter([seed], is_classification=True)
+        filter_ = kind([seed], is_classification=True)
         rows = [
             row("the  parcel NEVER arrived at my door"),
-            row("The parcel never arrived at my door!"),
-            row("An entirely different complaint about billing"),
-            row("An entirely different complaint about billing."),
+            replace(row("An entirely different complaint about billing"), source="draw 3, row 1"),
+            row("an entirely different complaint about billing"),
         ]
-        reasons = [verdict.reason for verdict in filter_.judge(rows)]
-        assert [bool(reason) for reason in reasons] == [True, True, False, True]
-        assert reasons[0] == "equal to a seed"
+        first, second, third = (verdict.reason for verdict in filter_.judge(rows))
+        assert first.endswith("equal to a seed")
+        assert second == ""
+        assert third.endswith("equal to draw 3, row 1")
 
-    def test_one_passage_two_questions(self) -> None:
+    @pytest.mark.parametrize("kind", [ExactDuplicateFilter, NearDuplicateFilter])
+    def test_one_passage_two_questions(self, kind) -> None:
         """Outside classification, equal inputs with different answers are different rows."""
-        filter_ = DuplicateFilter([], is_classification=False)
+        filter_ = kind([], is_classification=False)
         rows = [row("short", "a long and particular answer"), row("short", "something else")]
         assert [verdict.reason for verdict in filter_.judge(rows)] == ["", ""]
 
@@ -59,10 +77,12 @@ class TestDuplicates:
             max_size=10,
         ),
     )
-    def test_search_is_exact(self, base: str, edits: list[list[tuple[int, str]]]) -> None:
-        """The index finds exactly what comparing all pairs finds; a miss would be silent."""
+    @settings(derandomize=True)  # one pair in 2,800 may be missed: not today, and here, by chance
+    def test_search_is_nearly_exact(self, base: str, edits: list[list[tuple[int, str]]]) -> None:
+        """The index finds what comparing all pairs finds, and nothing below the threshold is
+        dropped: a sketch alone would misjudge short texts both ways, in silence."""
         texts = [base, *(_edit(base, changes) for changes in edits)]
-        filter_ = DuplicateFilter([row(texts[0])], is_classification=True)
+        filter_ = NearDuplicateFilter([row(texts[0])], is_classification=True)
         found = [bool(verdict.reason) for verdict in filter_.judge(list(map(row, texts[1:])))]
         known = [normalize_text(texts[0])]
         for text, is_found in zip(map(normalize_text, texts[1:]), found, strict=True):
@@ -84,12 +104,240 @@ def _is_similar(first: str, second: str) -> bool:
     return first == second or len(a & b) * 5 >= len(a | b) * 4
 
 
-def test_contamination() -> None:
-    """A row that repeats a test input is dropped, naming the test row."""
-    filter_ = ContaminationFilter(["which river is the longest in europe"])
-    verdicts = filter_.judge([row("Which river is the longest in Europe?"), row("how old is Bob")])
-    assert "test row 1" in verdicts[0].reason
-    assert verdicts[1] == Verdict()
+class TestEmbeddingDuplicates:
+    """With vectors given by hand: the rule, not the model."""
+
+    VECTORS: ClassVar = {
+        "a": (1, 0),
+        "a again": (0.96, 0.28),
+        "b": (0, 1),
+        "x": (0, 1),
+        "y": (1, 0),
+    }
+
+    def judge(self, seeds: list[Example], rows: list[Example], **options) -> list[str]:
+        def embed(texts: Sequence[str]) -> np.ndarray:
+            return np.array([self.VECTORS[text] for text in texts], np.float32).reshape(-1, 2)
+
+        filter_ = EmbeddingDuplicateFilter(seeds, embed, similarity=0.95, **options)
+        return [verdict.reason for verdict in filter_.judge(rows)]
+
+    def test_seeds_and_earlier_rows(self) -> None:
+        """A row close to a seed goes, and so does one close to a row that was kept."""
+        rows = [replace(row("a"), source="draw 0, row 1"), row("a again"), row("b")]
+        assert self.judge([row("b")], rows, is_classification=True) == [
+            "",
+            "means the same as draw 0, row 1",
+            "means the same as a seed",
+        ]
+
+    def test_dropped_rows_do_not_drop(self) -> None:
+        """A row close to a dropped row alone stays: else paraphrases, each near the last one,
+        would take all that lies between them."""
+        angles = {"a": 0.0, "a again": 0.3, "b": 0.6}  # cosines of neighbours 0.96, of ends 0.83
+        vectors = {text: (np.cos(angle), np.sin(angle)) for text, angle in angles.items()}
+        filter_ = EmbeddingDuplicateFilter(
+            [],
+            lambda texts: np.array([vectors[text] for text in texts], np.float32).reshape(-1, 2),
+            similarity=0.95,
+            is_classification=True,
+        )
+        verdicts = filter_.judge([row(text) for text in angles])
+        assert [bool(verdict.reason) for verdict in verdicts] == [False, True, False]
+
+    def test_targets_count_where_they_are_texts(self) -> None:
+        """The same question with another answer is another row, except where the target is a
+        label: questions on one passage are close, since the passage is most of each."""
+        rows = [row("a", "x"), row("a again", "y")]
+        assert self.judge([], rows, is_classification=False) == ["", ""]
+        assert self.judge([], rows, is_classification=True)[1]
+
+    @pytest.mark.parametrize("size", [1, 255, 256, 257])
+    def test_blocks(self, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Rows are compared across blocks of the search as within one."""
+        monkeypatch.setattr(embedding_duplicates, "_BLOCK", 256)
+        rows = [row("a")] * size + [row("b")]
+        assert [bool(it) for it in self.judge([], rows, is_classification=True)] == [
+            False,
+            *[True] * (size - 1),
+            False,
+        ]
+
+
+class TestLength:
+    SEEDS: ClassVar = [row("x" * length, "y") for length in (40, 44, 48, 50, 50, 52, 56, 60)]
+
+    @pytest.mark.parametrize(
+        ("length", "is_kept"), [(13, False), (14, True), (50, True), (180, True), (181, False)]
+    )
+    def test_bounds(self, length: int, is_kept: bool) -> None:
+        """A third of the shortest seed to thrice the longest stays, whatever the deviation; a row
+        beyond, in another register (a word, an essay), goes."""
+        filter_ = LengthFilter(self.SEEDS, is_classification=True)
+        assert (filter_.judge([row("x" * length)])[0].reason == "") == is_kept
+
+    def test_seeds_pass(self) -> None:
+        """No seed is an outlier among the seeds, not even a lone long one."""
+        seeds = [*self.SEEDS, row("x" * 4000)]
+        assert not any(it.reason for it in LengthFilter(seeds, is_classification=True).judge(seeds))
+
+    def test_spread_seeds_allow_more(self) -> None:
+        """Where the seeds' own lengths differ widely, more than thrice the longest is no outlier:
+        the bounds follow the distribution, not its ends alone."""
+        bounds = measure_bounds(["x" * length for length in (10, 20, 30, 40, 50, 60, 70, 80)])
+        assert bounds is not None
+        assert bounds.high > 3 * 80
+
+    def test_targets_that_are_texts(self) -> None:
+        """An answer of one word among answers of fifty is seen; a label's length says nothing."""
+        seeds = [row("q" * 30, "x" * length) for length in (40, 45, 50, 50, 50, 55, 60, 60)]
+        short = row("q" * 30, "x")
+        assert "target" in LengthFilter(seeds, is_classification=False).judge([short])[0].reason
+        assert not LengthFilter(seeds, is_classification=True).judge([short])[0].reason
+
+    def test_short_seeds(self) -> None:
+        """Seeds of a word or two do not make an ordinary sentence an outlier."""
+        filter_ = LengthFilter([row("yes please")] * 9, is_classification=True)
+        assert not filter_.judge([row("x" * 80)])[0].reason
+        assert filter_.judge([row("x" * 81)])[0].reason
+
+    def test_few_seeds(self) -> None:
+        """Seven seeds are no distribution: nothing is judged."""
+        filter_ = LengthFilter(self.SEEDS[:7], is_classification=True)
+        assert not filter_.judge([row("x" * 9999)])[0].reason
+
+
+class TestLanguage:
+    SEEDS: ClassVar = [
+        row("The parcel never arrived at my door and nobody answers the phone."),
+        row("I was charged twice for the same order this month."),
+        row("Who was Galileo ?"),
+    ]
+    SPANISH = "El paquete nunca llegó a mi puerta y nadie contesta el teléfono."
+
+    def test_other_language_goes(self) -> None:
+        """Rows in plain Spanish leave an English set."""
+        filter_ = LanguageFilter(self.SEEDS, is_classification=True)
+        assert filter_.judge([row(self.SPANISH)])[0].reason == 'written in language "es"'
+        assert filter_.describe() == {"languages": ["en"]}
+
+    @pytest.mark.parametrize(
+        "text",
+        ["Who was Galileo ?", "What is a nematode ?", "my parcel", "SELECT name FROM users", "42",
+         "THE COURIER LEFT IT AT THE WRONG DOOR", "What does NATO stand for ?"],
+    )  # fmt: skip
+    def test_short_texts_stay(self, text: str) -> None:
+        """A short text may look like any language (Zulu, Polish): it is not dropped for that."""
+        filter_ = LanguageFilter(self.SEEDS, is_classification=True)
+        assert not filter_.judge([row(text)])[0].reason
+
+    def test_named_languages(self) -> None:
+        """For cross-lingual transfer the languages are named, and the seeds' own goes."""
+        filter_ = LanguageFilter(self.SEEDS, languages=["es"], is_classification=True)
+        verdicts = filter_.judge([row(self.SPANISH), self.SEEDS[0]])
+        assert [verdict.reason for verdict in verdicts] == ["", 'written in language "en"']
+
+    def test_seeds_without_a_language(self) -> None:
+        """Where the seeds are no language (codes), nothing is dropped for its language."""
+        filter_ = LanguageFilter([row("XK-4411"), row("ZZ-17")], is_classification=True)
+        assert not filter_.judge([row(self.SPANISH)])[0].reason
+
+
+class TestPersonalData:
+    @pytest.mark.parametrize(
+        ("text", "kind"),
+        [
+            ("write to maria.lopez@mailhost.org today", "an e-mail address"),
+            ("call me on +44 20 7946 0958", "a phone number"),
+            ("call (212) 736-5000 or wait", "a phone number"),
+            ("my card is 4111 1111 1111 1111", "a payment card number"),
+            ("pay to GB82 WEST 1234 5698 7654 32 please", "an IBAN"),
+        ],
+    )
+    def test_found(self, text: str, kind: str) -> None:
+        """Each kind is found, and the reason does not repeat the value: it goes to reports."""
+        assert PersonalDataFilter().judge([row(text)])[0].reason == f"holds {kind}"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "order 4111 1111 1111 1112 is late",
+            "write to help@example.com",
+            "in 1914-1918 and 1939-1945",
+            "GB82 WEST 1234 5698 7654 33",
+            "version 10.4.22 costs 1,234,567.89",
+            "0000000000000000",
+            "at 12:30 on 24.12.2025 in room 301-220",
+        ],
+    )
+    def test_left_alone(self, text: str) -> None:
+        """Order numbers, dates, prices and addresses reserved for examples are no one's data."""
+        assert find_personal_data(text) == ""
+
+
+class TestContamination:
+    def test_drops_and_names_the_row(self) -> None:
+        """A row that repeats a held-out input is dropped, naming that row, of either side."""
+        held_out = {
+            "test row 1": "which river is the longest in europe",
+            "validation row 1": "who built the great wall of china",
+        }
+        verdicts = ContaminationFilter(held_out).judge(
+            [
+                row("Which river is the longest in Europe?"),
+                row("Who built the Great Wall of China"),
+                row("how old is Bob"),
+            ]
+        )
+        assert "test row 1" in verdicts[0].reason
+        assert verdicts[1].reason == "equal to validation row 1"
+        assert verdicts[2] == Verdict()
+
+    def test_flags_do_not_drop(self) -> None:
+        """A row that only means the same is counted and shown, and stays."""
+        filter_ = ContaminationFilter(
+            {"test row 1": "a"}, embed=lambda texts: np.ones((len(texts), 1), np.float32)
+        )
+        assert filter_.judge([row("entirely different")]) == [Verdict()]
+        report = filter_.describe()
+        assert report["flagged"] == 1
+        assert report["flagged_samples"] == [
+            {"input": "entirely different", "like": "test row 1", "similarity": 1.0}
+        ]
+
+
+class TestRegistry:
+    BRIEF = TaskBrief(tuple(TestLength.SEEDS), is_classification=True)
+
+    def list_names(self, settings: Filters) -> list[str]:
+        judges = build_judges(
+            self.BRIEF, settings, held_out={"test row 1": "x"}, quality_threshold=0.85,
+            model=None, contract=None, on_untrusted="keep",
+        )  # fmt: skip
+        return [item.name for item in (*build_validity_filters(self.BRIEF, settings), *judges)]
+
+    def test_cheap_to_dear(self) -> None:
+        """By default all but personal data, and what needs a model comes last: a row that a
+        string comparison can drop is not embedded first."""
+        assert self.list_names(Filters()) == [
+            "exactDuplicates", "length", "nearDuplicates", "contamination", "language",
+            "embeddingDuplicates", "quality",
+        ]  # fmt: skip
+
+    def test_switches(self) -> None:
+        """Each filter with settings can be switched, and every other one is always there."""
+        names = {field.alias for field in Filters.model_fields.values()}
+        on = read_settings({name: {"enabled": True} for name in names})
+        off = read_settings({name: {"enabled": False} for name in names})
+        assert set(self.list_names(on)) - set(self.list_names(off)) == names
+        assert self.list_names(off) == ["exactDuplicates", "contamination", "quality"]
+
+    @pytest.mark.parametrize("wrong", [{"toxicity": {}}, {"length": {"max": 3}}])
+    def test_unknown_names(self, wrong) -> None:
+        """A misspelt filter is refused with those there are; passed over, it would seem to run."""
+        with pytest.raises(InputError) as caught:
+            read_settings(wrong)
+        assert "embeddingDuplicates" in caught.value.remedy
 
 
 class FakeModel:

@@ -100,5 +100,15 @@ class FilterChain:
                 self.scores[row.id] = verdict.score
 
 
+def get_compared_text(row: Example, *, is_classification: bool) -> str:
+    """What makes two rows duplicates when it is the same.
+
+    Of a classified row the input without its label: one input has one label, so the second of two
+    goes even where the labels differ. Elsewhere input and target: several questions may share one
+    passage.
+    """
+    return row.input if is_classification else f"{row.input}\n{row.target}"
+
+
 def _divide(part: int, whole: int) -> float | None:
     return round(part / whole, 4) if whole else None

@@ -1,31 +1,74 @@
-"""Rows that give a test row away."""
+"""Rows that give a held-out row away."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from loam_runtime.data.contamination import ContaminationIndex
 from loam_runtime.data.examples import Example
 from loam_runtime.synthesis.filters.base import Verdict
+from loam_runtime.synthesis.filters.embedding_duplicates import Embed
+
+FLAG_SIMILARITY = 0.95
+NUM_SHOWN = 10
 
 
 class ContaminationFilter:
-    """Drops a row whose input is, or nearly is, an input of the test set.
+    """Drops a row whose input is, or nearly is, an input of the test or validation set.
+
+    The rules are those of `ContaminationIndex`. A row that only means the same as a held-out one
+    (cosine similarity of 0.95 or more) is counted and shown, and stays: short questions of one
+    kind are that close by nature.
 
     Args:
-        test_inputs: what the tested model is given; for plain text, the texts.
+        held_out: what the tested model is given (for plain text, the texts) of test and validation
+            rows, by the row's name in a reason: "test row 1".
+        embed: [num_texts, dimensions] of unit length; none leaves the flags out.
     """
 
     name = "contamination"
 
-    def __init__(self, test_inputs: Sequence[str]) -> None:
-        self._index = ContaminationIndex(test_inputs)
-        self._num_test_inputs = len(test_inputs)
+    def __init__(self, held_out: Mapping[str, str], *, embed: Embed | None = None) -> None:
+        self._names = list(held_out)
+        self._held_out = list(held_out.values())
+        self._index = ContaminationIndex(self._held_out, self._names)
+        self._embed = embed
+        self._vectors: np.ndarray | None = None
+        self._num_flagged = 0
+        self._flagged: list[dict[str, object]] = []
 
     def judge(self, rows: Sequence[Example]) -> list[Verdict]:
         """See `Filter`."""
-        return [Verdict(self._index.find(row.input or row.target) or "") for row in rows]
+        verdicts = [Verdict(self._index.find(row.input or row.target) or "") for row in rows]
+        if self._embed is not None:
+            clean = [row for row, it in zip(rows, verdicts, strict=True) if not it.reason]
+            self._flag([row.input or row.target for row in clean], self._embed)
+        return verdicts
 
     def describe(self) -> dict[str, object]:
-        """See `Filter`."""
-        return {"test_inputs": self._num_test_inputs}
+        """See `Filter`. Flagged rows stay; the first ten are shown with the row they are like."""
+        return {
+            "held_out_inputs": len(self._held_out),
+            "flagged": self._num_flagged,
+            "flagged_samples": self._flagged,
+        }
+
+    def _flag(self, texts: Sequence[str], embed: Embed) -> None:
+        if not texts or not self._held_out:
+            return
+        if self._vectors is None:
+            self._vectors = embed(self._held_out)
+        similarities = embed(texts) @ self._vectors.T
+        for place in np.flatnonzero(similarities.max(axis=1) >= FLAG_SIMILARITY):
+            self._num_flagged += 1
+            closest = int(similarities[place].argmax())
+            if len(self._flagged) < NUM_SHOWN:
+                self._flagged.append(
+                    {
+                        "input": texts[place],
+                        "like": self._names[closest],
+                        "similarity": round(float(similarities[place, closest]), 4),
+                    }
+                )

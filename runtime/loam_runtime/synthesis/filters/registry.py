@@ -1,16 +1,25 @@
 """The filters in the order in which rows meet them, cheapest first.
 
-A new filter is a file and a line here.
+A new filter is a file and a line here; one with settings is a block of `loam_api.filters_block`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import ValidationError
+
+from loam_api.filters_block import Filters
+from loam_runtime.errors import InputError
+from loam_runtime.synthesis.embeddings import embed_texts
 from loam_runtime.synthesis.filters.base import Filter
 from loam_runtime.synthesis.filters.contamination import ContaminationFilter
-from loam_runtime.synthesis.filters.duplicates import DuplicateFilter
+from loam_runtime.synthesis.filters.duplicates import ExactDuplicateFilter
+from loam_runtime.synthesis.filters.embedding_duplicates import EmbeddingDuplicateFilter
+from loam_runtime.synthesis.filters.language import LanguageFilter
+from loam_runtime.synthesis.filters.length import LengthFilter
+from loam_runtime.synthesis.filters.personal_data import PersonalDataFilter
 from loam_runtime.synthesis.strategies.base import TaskBrief
 
 if TYPE_CHECKING:
@@ -20,15 +29,36 @@ if TYPE_CHECKING:
 OnUntrusted = Literal["keep", "fail"]
 
 
-def build_validity_filters(brief: TaskBrief) -> list[Filter]:
+def read_settings(settings: Mapping[str, Mapping[str, object]]) -> Filters:
+    """The settings of filters by name, as in a manifest; those not named keep their defaults.
+
+    Raises:
+        InputError: an unknown name or setting, or a value that is not accepted.
+    """
+    try:
+        return Filters.model_validate({name: dict(block) for name, block in settings.items()})
+    except ValidationError as exc:
+        wrong = exc.errors(include_url=False)[0]
+        accepted = ", ".join(str(field.alias) for field in Filters.model_fields.values())
+        raise InputError(
+            f"filters.{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}.",
+            remedy=f"Filters with settings are {accepted}; see docs/filters.md.",
+        ) from exc
+
+
+def build_validity_filters(brief: TaskBrief, settings: Filters) -> list[Filter]:
     """What makes a generated row a valid one, beside being well-formed."""
-    return [DuplicateFilter(brief.seeds, is_classification=brief.is_classification)]
+    built: list[Filter] = [
+        ExactDuplicateFilter(brief.seeds, is_classification=brief.is_classification)
+    ]
+    return built + _build_enabled(_VALIDITY, brief, settings)
 
 
 def build_judges(
     brief: TaskBrief,
+    settings: Filters,
     *,
-    test_inputs: Sequence[str],
+    held_out: Mapping[str, str],
     quality_threshold: float,
     model: LanguageModel | None,
     contract: PromptContract | None,
@@ -37,6 +67,7 @@ def build_judges(
     """What decides which valid rows are good enough.
 
     Args:
+        held_out: inputs of test and validation rows that no row may repeat, by the row's name.
         model: scores labels; without one (a remote teacher gives no log-probabilities) label
             consistency is not judged.
         contract: needed with `model`, for classification.
@@ -46,7 +77,10 @@ def build_judges(
     """
     from loam_runtime.synthesis.filters.quality import QualityFilter
 
-    judges: list[Filter] = [ContaminationFilter(test_inputs)] if test_inputs else []
+    judges: list[Filter] = []
+    if held_out:
+        judges.append(ContaminationFilter(held_out, embed=embed_texts))
+    judges += _build_enabled(_JUDGES, brief, settings)
     if brief.is_classification and model is not None and contract is not None:
         from loam_runtime.synthesis.filters.consistency import ConsistencyFilter
 
@@ -66,3 +100,39 @@ def build_judges(
         random_seed=brief.random_seed,
     )
     return [*judges, quality]
+
+
+def _build_enabled(
+    builders: Mapping[str, Callable[[TaskBrief, Any], Filter]], brief: TaskBrief, settings: Filters
+) -> list[Filter]:
+    chosen = {name: getattr(settings, name) for name in builders}
+    return [build(brief, chosen[name]) for name, build in builders.items() if chosen[name].enabled]
+
+
+def _build_near_duplicates(brief: TaskBrief, it: Any) -> Filter:
+    from loam_runtime.synthesis.filters.near_duplicates import NearDuplicateFilter
+
+    return NearDuplicateFilter(
+        brief.seeds, similarity=it.similarity, is_classification=brief.is_classification
+    )
+
+
+# By field of `synthesis.filters`: from a task and the field's settings to the filter.
+_VALIDITY: dict[str, Callable[[TaskBrief, Any], Filter]] = {
+    "length": lambda brief, it: LengthFilter(
+        brief.seeds, is_classification=brief.is_classification
+    ),
+    "personal_data": lambda brief, it: PersonalDataFilter(),
+    "near_duplicates": _build_near_duplicates,
+}
+_JUDGES: dict[str, Callable[[TaskBrief, Any], Filter]] = {
+    "language": lambda brief, it: LanguageFilter(
+        brief.seeds, languages=it.languages, is_classification=brief.is_classification
+    ),
+    "embedding_duplicates": lambda brief, it: EmbeddingDuplicateFilter(
+        brief.seeds,
+        embed_texts,
+        similarity=it.similarity,
+        is_classification=brief.is_classification,
+    ),
+}

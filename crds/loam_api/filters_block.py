@@ -1,0 +1,81 @@
+"""The `synthesis.filters` block: which rows of a teacher are dropped, and from when on."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from loam_api.base import ApiModel, LanguageCode
+
+
+class LengthFilter(ApiModel):
+    """Rows far longer or shorter than the seeds."""
+
+    enabled: bool = Field(default=True, description="false lets rows of any length pass.")
+
+
+class NearDuplicateFilter(ApiModel):
+    """Rows nearly equal to a seed or to an earlier row."""
+
+    enabled: bool = Field(default=True, description="false drops exact duplicates alone.")
+    similarity: float = Field(
+        default=0.8,
+        ge=0.5,
+        le=1,
+        description="Least Jaccard similarity of the character 5-grams of a duplicate.",
+    )
+
+
+class EmbeddingDuplicateFilter(ApiModel):
+    """Rows that say in other words what a seed or an earlier row says."""
+
+    enabled: bool = Field(default=True, description="false keeps rows that mean the same.")
+    similarity: float = Field(
+        default=0.95,
+        ge=0.5,
+        le=1,
+        description="Least cosine similarity of the embeddings of a duplicate.",
+    )
+
+
+class LanguageFilter(ApiModel):
+    """Rows in another language."""
+
+    enabled: bool = Field(default=True, description="false lets rows in any language pass.")
+    languages: list[LanguageCode] = Field(
+        default_factory=list,
+        max_length=32,
+        description="Languages that rows may be in; none named: those of the seeds.",
+    )
+
+
+class PersonalDataFilter(ApiModel):
+    """Rows with an e-mail address, a phone number, a payment card number or an IBAN."""
+
+    enabled: bool = Field(default=False, description="true drops such rows.")
+
+
+class Filters(ApiModel):
+    """What is dropped beside rows that are exact duplicates, or would give a held-out row away.
+
+    The order is that in which rows meet the filters, cheap ones first.
+    """
+
+    length: LengthFilter = Field(
+        default_factory=LengthFilter, description="Rows far longer or shorter than the seeds."
+    )
+    personal_data: PersonalDataFilter = Field(
+        default_factory=PersonalDataFilter,
+        description="Rows with an e-mail address, a phone number, a payment card number or an "
+        "IBAN.",
+    )
+    near_duplicates: NearDuplicateFilter = Field(
+        default_factory=NearDuplicateFilter,
+        description="Rows nearly equal to a seed or to an earlier row.",
+    )
+    language: LanguageFilter = Field(
+        default_factory=LanguageFilter, description="Rows in another language."
+    )
+    embedding_duplicates: EmbeddingDuplicateFilter = Field(
+        default_factory=EmbeddingDuplicateFilter,
+        description="Rows that say in other words what a seed or an earlier row says.",
+    )
