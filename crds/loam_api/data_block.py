@@ -32,6 +32,9 @@ class FieldMapping(ApiModel):
     messages: OptionalFieldName = Field(default="", description="Column of the chat messages.")
     chosen: OptionalFieldName = Field(default="", description="Column of the preferred answer.")
     rejected: OptionalFieldName = Field(default="", description="Column of the refused answer.")
+    rationale: OptionalFieldName = Field(
+        default="", description="Column that explains the label or completion, step by step."
+    )
     group: OptionalFieldName = Field(
         default="",
         description="Column that names a group (a document, a customer). Rows of one group "

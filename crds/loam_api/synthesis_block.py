@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from loam_api.base import (
     MUTABLE,
     ApiModel,
     Endpoint,
+    FieldName,
     RequiredText,
     Rule,
     SecretKeyRef,
@@ -18,6 +19,7 @@ from loam_api.base import (
 from loam_api.filters_block import Filters
 
 MAX_BUDGET = 10**12
+Share = Annotated[float, Field(gt=0, le=1)]
 
 # A limit may be lifted (0) or raised while the job runs, never lowered under what is spent.
 _RAISED_ONLY = (
@@ -102,17 +104,30 @@ class Synthesis(ApiModel):
             message="a budget below sampling.maxTokens allows no request at all",
             field="budget.maxTokens",
         ),
+        Rule(
+            cel="self.strategy != 'inContext' || self.languages.size() == 0",
+            holds=lambda it: it.strategy != "inContext" or not it.languages,
+            message="inContext goes on in the seeds' own language: use seeded or rationale",
+            field="languages",
+        ),
     )
 
-    strategy: Literal["seeded", "inContext"] = Field(
+    strategy: Literal["seeded", "inContext", "rationale"] = Field(
         default="seeded",
         description="seeded: analyse the seeds, ask the teacher for variations (any task). "
-        "inContext: the model continues a list of examples, class by class (classification).",
+        "inContext: the model continues a list of examples, class by class (classification). "
+        "rationale: the teacher explains each answer step by step (tasks with an input).",
     )
     teacher: Teacher = Field(
         default_factory=Teacher, description="Who writes the synthetic examples."
     )
     target_count: int = Field(ge=1, le=1_000_000, description="Synthetic rows to keep.")
+    languages: dict[FieldName, Share] = Field(
+        default_factory=dict,
+        max_length=32,
+        description="Languages to write in, each with its share, for cross-lingual transfer: "
+        "{German: 0.5, French: 0.5}. Empty: the seeds' own. Not with inContext.",
+    )
     quality_threshold: float = Field(
         default=0.85, ge=0, le=1, description="Rows that score less are rejected."
     )

@@ -120,6 +120,18 @@ class Training(ApiModel):
     checkpoint: Checkpointing = Field(
         default_factory=Checkpointing, description="Periodic checkpoints to the run's storage."
     )
+    rationale: Literal["auto", "multiTask", "none"] = Field(
+        default="auto",
+        description="multiTask: rows that carry a rationale teach it too, under a prompt of its "
+        "own; answers keep theirs. none: answers alone. auto: multiTask with synthesis.strategy "
+        "rationale, else none.",
+    )
+    rationale_weight: float = Field(
+        default=1.0,
+        gt=0,
+        le=100,
+        description="Of the rationales' mean loss beside that of the answers.",
+    )
     seed: int = Field(
         default=0,
         ge=0,

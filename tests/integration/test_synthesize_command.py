@@ -96,6 +96,8 @@ def test_held_out_rows_stay_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("generation", Example("1", "question?", "an answer\nof two lines")),
         ("generation", Example("1", "prompt", "good", rejected="bad")),
         ("text", Example("1", "", "plain text")),
+        ("classification", Example("1", "text", "label", rationale="for it says so")),
+        ("generation", Example("1", "2 + 2?", "4", rationale="two and two")),
     ],
 )
 def test_rows_are_read_back(tmp_path: Path, task: str, row: Example, suffix: str) -> None:
@@ -104,8 +106,5 @@ def test_rows_are_read_back(tmp_path: Path, task: str, row: Example, suffix: str
     data = describe_data(task)
     export_rows([row], path, data.fields, is_classification=task == "classification")
     (read,) = load_examples([path], data).dataset
-    assert (read["input"], read["target"], read["rejected"]) == (
-        row.input,
-        row.target,
-        row.rejected,
-    )
+    names = ("input", "target", "rejected", "rationale")
+    assert [read[name] for name in names] == [getattr(row, name) for name in names]

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 # Share of the generated rows that is kept: a strong teacher's 60 to 70 %, a small base model's
 # as little as a fifth.
 _KEPT_SHARE = (0.2, 0.7)
-_ROWS_PER_REQUEST = {"seeded": (1, 5), "inContext": (1, 1)}
-_SHOTS = {"seeded": (1, 4), "inContext": (1, 8)}
-_INSTRUCTION_TOKENS = {"seeded": (150, 500), "inContext": (0, 100)}
+_ROWS_PER_REQUEST = {"seeded": (1, 5), "inContext": (1, 1), "rationale": (1, 5)}
+_SHOTS = {"seeded": (1, 4), "inContext": (1, 8), "rationale": (1, 4)}
+_INSTRUCTION_TOKENS = {"seeded": (150, 500), "inContext": (0, 100), "rationale": (150, 500)}
+_RATIONALE_TOKENS = {"seeded": (0, 0), "inContext": (0, 0), "rationale": (40, 200)}
 _JUDGEMENTS_PER_ROW = 3  # a chat teacher is asked for each row's label in three orders
 _JUDGEMENT_SHOTS = 24
 _UNKNOWN_ROW_TOKENS = 64
@@ -49,7 +50,7 @@ def estimate_teacher(
 
     def count_tokens(requests: int, rows: int, end: int) -> int:
         prompt = _INSTRUCTION_TOKENS[strategy][end] + _SHOTS[strategy][end] * row_tokens
-        return requests * prompt + rows * row_tokens
+        return requests * prompt + rows * (row_tokens + _RATIONALE_TOKENS[strategy][end])
 
     low_tokens = count_tokens(low_requests, low_rows, 0)
     high_tokens = count_tokens(high_requests, high_rows, 1)

@@ -38,6 +38,7 @@ class Example:
         group: rows with the same non-empty group stay on one side of every split.
         origin: "seed" (given by the user) or "synthetic".
         source: file and row for messages to the user, e.g. "seeds.jsonl:17".
+        rationale: why the target is the answer, step by step; "" where nobody wrote it down.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Example:
     group: str = ""
     origin: Origin = "seed"
     source: str = ""
+    rationale: str = ""
 
 
 def compute_example_id(input_text: str, target: str, salt: str = "") -> str:
@@ -63,7 +65,7 @@ def build_features() -> Features:
 
     text = Value("string")
     turns = ListOf({"role": text, "content": text})
-    names = ("id", "input", "target", "rejected", "group", "origin", "source")
+    names = ("id", "input", "target", "rejected", "group", "origin", "source", "rationale")
     return Features({**dict.fromkeys(names, text), "context": turns})
 
 

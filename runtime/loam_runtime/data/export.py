@@ -74,14 +74,14 @@ def _name_columns(row: Example, fields: FieldMapping, is_classification: bool) -
             fields.chosen or "chosen": row.target,
             fields.rejected or "rejected": row.rejected,
         }
-    if is_classification:
-        return {fields.text or "text": row.input, fields.label or "label": row.target}
     if not row.input:
         return {fields.text or "text": row.target}
-    return {
-        fields.prompt or "prompt": row.input,
-        fields.completion or "completion": row.target,
-    }
+    explained = {fields.rationale or "rationale": row.rationale} if row.rationale else {}
+    if is_classification:
+        names = (fields.text or "text", fields.label or "label")
+    else:
+        names = (fields.prompt or "prompt", fields.completion or "completion")
+    return {**dict(zip(names, (row.input, row.target), strict=True)), **explained}
 
 
 def _list_messages(row: Example) -> list[dict[str, str]]:

@@ -23,7 +23,11 @@ REQUIRED_ROLES = {
     "text": ("text",),
 }
 # A preference row may carry its prompt inside the answers, as chat messages.
-OPTIONAL_ROLES = {"chosenRejected": ("prompt",)}
+OPTIONAL_ROLES = {
+    "chosenRejected": ("prompt",),
+    "textLabel": ("rationale",),
+    "promptCompletion": ("rationale",),
+}
 # A role's own name first: where it is present, the others are not looked at.
 ALIASES = {
     "text": ("text", "sentence", "input"),
@@ -35,6 +39,7 @@ ALIASES = {
     "messages": ("messages", "conversation", "conversations"),
     "chosen": ("chosen",),
     "rejected": ("rejected",),
+    "rationale": ("rationale",),
 }  # fmt: skip
 # Columns that are part of the prompt where the prompt is a question or an instruction.
 JOINING_PROMPTS = ("question", "instruction")

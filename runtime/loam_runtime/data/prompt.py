@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from loam_runtime.data.examples import Turn
@@ -42,6 +42,8 @@ CHAT_WORDINGS = {
     "summarization": "{description}\n\nSummarize:\n{input}",
     "text": "",
 }
+
+RATIONALE_PREFIX = "Explain step by step how the answer follows."
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,14 @@ class PromptContract:
         )
         system = self._join_system(context)
         return _join_paragraphs(*system, instruction, *examples, transcript, query)
+
+    def explain(self) -> PromptContract:
+        """The contract of the second task: why an answer is right, under the same prompt.
+
+        A prefix tells the two tasks apart, as in Distilling Step-by-Step; the prompt for answers
+        stays as it is, so that inference and evaluation know of no rationale.
+        """
+        return replace(self, prompt=f"{RATIONALE_PREFIX}\n\n{self.prompt}")
 
     def render_target(self, target: str) -> str:
         """The answer as the model writes it; after a base model's prompt it starts with a space."""

@@ -38,9 +38,10 @@ class _Parts:
     target: str
     context: tuple[Turn, ...] = ()
     rejected: str = ""
+    rationale: str = ""
 
     def iterate_texts(self) -> Iterator[str]:
-        yield from (self.input, self.target, self.rejected)
+        yield from (self.input, self.target, self.rejected, self.rationale)
         yield from (turn.content for turn in self.context)
 
 
@@ -63,6 +64,7 @@ def build_example(raw: RawRow, layout: Layout, *, is_label: bool, origin: Origin
         target=target,
         context=parts.context,
         rejected=parts.rejected,
+        rationale=parts.rationale,
         group=_read_group(raw.values.get(layout.group)),
         origin=origin,
         source=f"{raw.file}:{raw.row}",
@@ -71,12 +73,14 @@ def build_example(raw: RawRow, layout: Layout, *, is_label: bool, origin: Origin
 
 def _read_text_label(values: dict[str, Any], layout: Layout) -> _Parts:
     text = _read_text(values, layout.columns["text"])
-    return _Parts(text, _read_answer(values, layout.columns["label"]))
+    answer = _read_answer(values, layout.columns["label"])
+    return _Parts(text, answer, rationale=_read_rationale(values, layout))
 
 
 def _read_prompt_completion(values: dict[str, Any], layout: Layout) -> _Parts:
     answer = _read_answer(values, layout.columns["completion"])
-    return _Parts(_read_prompt(values, layout), answer)
+    prompt = _read_prompt(values, layout)
+    return _Parts(prompt, answer, rationale=_read_rationale(values, layout))
 
 
 def _read_chat(values: dict[str, Any], layout: Layout) -> _Parts:
@@ -115,6 +119,12 @@ def _read_prompt(values: dict[str, Any], layout: Layout) -> str:
     after = [_read_text(values, name, may_be_empty=True) for name in layout.after]
     texts = [*before, _read_text(values, layout.columns["prompt"]), *after]
     return "\n\n".join(text for text in texts if text)
+
+
+def _read_rationale(values: dict[str, Any], layout: Layout) -> str:
+    """Why the answer is right; rows may do without."""
+    column = layout.columns.get("rationale")
+    return _read_text(values, column, may_be_empty=True) if column else ""
 
 
 def _read_answer(values: dict[str, Any], column: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
@@ -27,6 +27,7 @@ __all__ = [
     "build_contract",
     "encode_example",
     "encode_prompt",
+    "encode_rationale",
     "encode_target",
     "find_terminator",
 ]
@@ -47,11 +48,15 @@ class EncodedExample:
         id: the example's.
         input_ids: prompt and target; the last one is the terminator.
         num_prompt_tokens: how many of them, from the left, are not supervised; at least 1.
+        is_rationale: it teaches the rationale of the example encoded just before it.
+        weight: of its tokens in the loss.
     """
 
     id: str
     input_ids: tuple[int, ...]
     num_prompt_tokens: int
+    is_rationale: bool = False
+    weight: float = 1.0
 
 
 def encode_prompt(
@@ -143,6 +148,24 @@ def encode_example(
             return None
     # Without BOS, nothing precedes the first token of a plain text: it is given, not learnt.
     return EncodedExample(example.id, (*prompt_ids, *target_ids), max(1, len(prompt_ids)))
+
+
+def encode_rationale(
+    contract: PromptContract,
+    tokenizer: PreTrainedTokenizerBase,
+    example: Example,
+    max_length: int = 0,
+    on_too_long: TooLongPolicy = "fail",
+) -> EncodedExample | None:
+    """The tokens that teach an example's rationale, as `encode_example` does its answer.
+
+    None where it has no rationale, or is dropped for its length.
+    """
+    if not example.rationale.strip():
+        return None
+    told = replace(example, target=example.rationale)
+    encoded = encode_example(contract.explain(), tokenizer, told, max_length, on_too_long)
+    return replace(encoded, is_rationale=True) if encoded else None
 
 
 def _render_shot_turns(contract: PromptContract, shots: Sequence[tuple[str, str]]) -> list[Turn]:

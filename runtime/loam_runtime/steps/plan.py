@@ -12,7 +12,13 @@ from loam_api.planning.facts import DataFacts, Facts, ModelFacts
 from loam_api.planning.plan import plan
 from loam_runtime.hardware import detect_hardware
 from loam_runtime.models.facts import read_model_facts
-from loam_runtime.steps.rows import JobTables, build_job_contract, encode_rows, read_tables
+from loam_runtime.steps.rows import (
+    JobTables,
+    build_job_contract,
+    encode_rows,
+    learns_rationales,
+    read_tables,
+)
 
 if TYPE_CHECKING:
     from loam_runtime.observability.monitor import StageMonitor
@@ -42,8 +48,9 @@ def measure_rows(context: JobContext, tables: JobTables) -> DataFacts:
     """Count rows and tokens, before any row is dropped or truncated for its length."""
     contract = build_job_contract(context, tables)
     lengths, num_supervised = [], 0
+    explains = learns_rationales(context.job.spec)
     for table in (tables.train, tables.synthetic):
-        for row in encode_rows(context, contract, table, max_length=0):
+        for row in encode_rows(context, contract, table, max_length=0, explains=explains):
             lengths.append(len(row.input_ids))
             num_supervised += len(row.input_ids) - row.num_prompt_tokens
     is_classification = context.job.spec.data.task == "classification"

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from loam_runtime.data.examples import iterate_examples
 from loam_runtime.data.prompt import PromptContract, build_contract
 from loam_runtime.data.tables import read_table
-from loam_runtime.data.template import EncodedExample, encode_example
+from loam_runtime.data.template import EncodedExample, encode_example, encode_rationale
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from loam_api.finetunejob import FineTuneJobSpec
     from loam_runtime.steps.context import JobContext
 
 
@@ -49,15 +50,32 @@ def build_job_contract(context: JobContext, tables: JobTables) -> PromptContract
 
 
 def encode_rows(
-    context: JobContext, contract: PromptContract, table: Dataset | None, max_length: int
+    context: JobContext,
+    contract: PromptContract,
+    table: Dataset | None,
+    max_length: int,
+    *,
+    explains: bool,
 ) -> Iterator[EncodedExample]:
     """The rows of a table in tokens; those that the length policy drops are left out.
 
+
     Args:
         max_length: most tokens of a row; 0 for no limit.
+        explains: each row is followed by its rationale, where it has one.
     """
     policy = context.job.spec.training.on_too_long
     for example in iterate_examples(table) if table is not None else ():
         encoded = encode_example(contract, context.tokenizer, example, max_length, policy)
         if encoded:
             yield encoded
+        if encoded and explains:
+            told = encode_rationale(contract, context.tokenizer, example, max_length, policy)
+            yield from [told] if told else []
+
+
+def learns_rationales(spec: FineTuneJobSpec) -> bool:
+    """Whether rationales are taught beside answers."""
+    asked = spec.training.rationale
+    bought = spec.synthesis is not None and spec.synthesis.strategy == "rationale"
+    return asked == "multiTask" or (asked == "auto" and bought)

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from loam_runtime.errors import InputError
 from loam_runtime.steps.export import choose_quantization, export_model
-from loam_runtime.steps.rows import JobTables, build_job_contract, encode_rows, read_tables
+from loam_runtime.steps.rows import (
+    JobTables,
+    build_job_contract,
+    encode_rows,
+    learns_rationales,
+    read_tables,
+)
 from loam_runtime.steps.training_events import TrainingEvents
 from loam_runtime.storage.registry import resolve_uri
 from loam_runtime.training.config import TrainConfig
@@ -74,9 +80,20 @@ def _write_rows(
         ("train", (tables.train, tables.synthetic)),
         ("validation", (tables.validation,)),
     ):
-        rows = [row for part in parts for row in encode_rows(context, contract, part, max_length)]
+        explains = side == "train" and learns_rationales(context.job.spec)
+        rows = [
+            row
+            for part in parts
+            for row in encode_rows(context, contract, part, max_length, explains=explains)
+        ]
         write_encoded(rows, _locate_rows(context, side))
-        counts[side] = len(rows)
+        counts[side] = sum(not row.is_rationale for row in rows)
+        if explains and counts[side] == len(rows) > 0:
+            raise InputError(
+                "training.rationale asks for rationales, and no training row has one.",
+                remedy="Name their column in data.fields.rationale, use synthesis.strategy "
+                "rationale, or set training.rationale to none.",
+            )
     if not counts["train"]:
         raise InputError(
             f"No training row has at most {max_length} tokens.",
@@ -109,6 +126,7 @@ def build_train_config(context: JobContext, plan: dict[str, Any]) -> TrainConfig
         global_batch=plan["global_batch"],
         micro_batch=max(1, plan["micro_batch"] // context.micro_batch_divisor),
         warmup=plan["warmup"],
+        rationale_weight=training.rationale_weight,
         sharding=plan["sharding"],
         precision=context.precision,
         seed=training.seed,

@@ -84,6 +84,8 @@ def synthesize(
         constraints=tuple(data.domain_constraints),
         random_seed=seed,
         label_names=contract.verbalizers,
+        task=data.task,
+        languages=spec.languages,
     )
     chain = FilterChain(
         [

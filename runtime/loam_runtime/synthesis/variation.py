@@ -63,12 +63,12 @@ class VariationPlan:
     """Assigns attributes to rows, and keeps count of what became of them.
 
     Args:
-        attributes: those with one value alone are left out: they vary nothing.
+        attributes: names are different.
         random_seed: of the run.
     """
 
     def __init__(self, attributes: Iterable[Attribute], random_seed: int) -> None:
-        self._attributes = [one for one in attributes if len(one.values) > 1]
+        self._attributes = list(attributes)
         self._random_seed = random_seed
 
     def assign(self, label: str, number: int) -> dict[str, str]:

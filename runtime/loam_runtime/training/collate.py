@@ -20,7 +20,7 @@ class MicroBatch:
         positions: int64 [P], indices into the flattened [B * T] whose next token is learned.
             Found here, on the CPU: finding them on a GPU would make it wait for the host.
         targets: int64 [P], those next tokens.
-        weights: float32 [P], 1, or 0 for the placeholder of an empty micro-batch.
+        weights: float32 [P], those of the rows; 0 for the placeholder of an empty micro-batch.
         num_tokens: tokens without padding.
     """
 
@@ -54,19 +54,20 @@ def collate(rows: Sequence[EncodedExample]) -> MicroBatch:
     longest = max(len(row.input_ids) for row in rows)
     input_ids = torch.zeros(len(rows), longest, dtype=torch.int64)
     attention_mask = torch.zeros_like(input_ids)
-    positions, targets = [], []
+    positions, targets, weights = [], [], []
     for index, row in enumerate(rows):
         length, start = len(row.input_ids), max(1, row.num_prompt_tokens)
         input_ids[index, :length] = torch.tensor(row.input_ids)
         attention_mask[index, :length] = 1
         positions.append(torch.arange(start - 1, length - 1) + index * longest)
         targets.append(input_ids[index, start:length])
+        weights.append(torch.full((length - start,), row.weight))
     return MicroBatch(
         input_ids,
         attention_mask,
         torch.cat(positions),
         torch.cat(targets),
-        torch.ones(sum(len(target) for target in targets)),
+        torch.cat(weights),
         num_tokens=sum(len(row.input_ids) for row in rows),
     )
 

@@ -25,6 +25,8 @@ class TrainConfig:
         global_batch: most examples in one optimizer step, over all workers together.
         micro_batch: most examples in one forward pass of one worker. The memory probe may halve it.
         warmup: share of the steps in which the learning rate rises from 0, in [0, 1).
+        rationale_weight: lambda in L = L_answer + lambda L_rationale, each a mean over its own
+            tokens; without rationales it has no effect.
         decay: how the learning rate falls to 0 after the warm-up.
         rank, alpha, dropout, target_modules: LoRA's; unused by `full`.
         sharding: `fullShard` spreads parameters, gradients and optimizer state over the workers.
@@ -47,6 +49,7 @@ class TrainConfig:
     micro_batch: int = 8
     warmup: float = 0.1
     decay: Decay = "linear"
+    rationale_weight: float = 1.0
     rank: int = 16
     alpha: int = 64
     dropout: float = 0.1

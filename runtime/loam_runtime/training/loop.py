@@ -35,7 +35,7 @@ from loam_runtime.training.probe import fit_micro_batch
 from loam_runtime.training.progress import LoopState, measure_peak_memory
 from loam_runtime.training.reference import select_reference_rows, write_reference
 from loam_runtime.training.result import TrainResult
-from loam_runtime.training.rows import measure_lengths
+from loam_runtime.training.rows import group_examples, measure_lengths, weigh_rationale
 from loam_runtime.training.schedule import compute_learning_rate
 from loam_runtime.training.state_files import gather_whole
 
@@ -105,7 +105,8 @@ class Recipe:
     def setup_data(self, train_rows: Rows, validation_rows: Rows) -> None:
         """Plan the batches of all steps."""
         self.train_rows, self.validation_rows = train_rows, validation_rows
-        self.plan = BatchPlan(len(train_rows), self.config.global_batch, self.config.seed)
+        self.examples = group_examples(train_rows)
+        self.plan = BatchPlan(len(self.examples), self.config.global_batch, self.config.seed)
         self.lengths = measure_lengths(train_rows)
         self.num_steps = self.config.max_steps or self.plan.count_steps(self.config.epochs)
         self.eval_every = self.config.eval_every_steps or self.plan.steps_per_epoch
@@ -148,7 +149,7 @@ class Recipe:
         )
 
     def _identify(self) -> dict[str, Any]:
-        names = ("method", "seed", "global_batch", "learning_rate")
+        names = ("method", "seed", "global_batch", "learning_rate", "rationale_weight")
         identity = {name: getattr(self.config, name) for name in names}
         return {**identity, "num_rows": len(self.train_rows), "num_steps": self.num_steps}
 
@@ -164,10 +165,12 @@ class Recipe:
         """One optimizer step over one global batch."""
         start = time.perf_counter()
         step = self.state.step
-        rows = self.plan.select_rows(step)
-        num_supervised = self._count_supervised(rows)
+        rows = self._select_rows(step)
+        num_supervised, num_rationale = self._count_supervised(rows)
+        # Over the count of the answers this weight makes the mean loss of the rationales.
+        weight = self.config.rationale_weight * num_supervised / max(1, num_rationale)
         torch.manual_seed(_derive_seed(self.config.seed, step, self.distributed.rank))
-        batches = self._share_out(self.train_rows, rows, self.lengths)
+        batches = self._share_out(self.train_rows, rows, self.lengths, weight)
         loss_sum = self.engine.accumulate(batches, num_supervised)
         loss = self.distributed.sum(loss_sum)[0] / num_supervised
         grad_norm = self.engine.clip_gradients()
@@ -177,7 +180,7 @@ class Recipe:
         self.engine.update(learning_rate)
         seconds = time.perf_counter() - start
         num_tokens = sum(self.lengths[row] for row in rows)
-        self.state.add_step(loss, num_tokens, num_supervised, seconds)
+        self.state.add_step(loss, num_tokens, num_supervised + num_rationale, seconds)
         self._emit(
             "step",
             step=self.state.step,
@@ -186,29 +189,48 @@ class Recipe:
             learning_rate=learning_rate,
             grad_norm=grad_norm,
             tokens_per_second=num_tokens / seconds,
-            num_supervised_tokens=num_supervised,
+            num_supervised_tokens=num_supervised + num_rationale,
             memory_bytes=measure_peak_memory(self.distributed.device),
         )
 
+    def _select_rows(self, step: int) -> list[int]:
+        """Row numbers of a step: its examples' answers and rationales."""
+        return [row for example in self.plan.select_rows(step) for row in self.examples[example]]
+
     def _share_out(
-        self, source: Rows, numbers: Sequence[int], lengths: Sequence[int]
+        self,
+        source: Rows,
+        numbers: Sequence[int],
+        lengths: Sequence[int],
+        rationale_weight: float = 1.0,
     ) -> list[list[EncodedExample]]:
         """This rank's micro-batches of the rows with these numbers."""
         rank, world_size = self.distributed.rank, self.distributed.world_size
         shares = assign_micro_batches(numbers, lengths, rank, world_size, self.micro_batch)
-        return [[source[number] for number in share] for share in shares]
+        return [
+            [weigh_rationale(source[number], rationale_weight) for number in share]
+            for share in shares
+        ]
 
-    def _count_supervised(self, rows: Sequence[int]) -> int:
-        """Supervised tokens of the global batch, each rank counting its part of the rows."""
-        mine = rows[self.distributed.rank :: self.distributed.world_size]
-        counts = [count_supervised_tokens(self.train_rows[row]) for row in mine]
-        total, num_empty = self.distributed.sum(sum(counts), sum(count < 1 for count in counts))
+    def _count_supervised(self, numbers: Sequence[int]) -> tuple[int, int]:
+        """Supervised tokens of the global batch: of answers, and of rationales.
+
+        Each rank counts its part of the rows.
+        """
+        mine = numbers[self.distributed.rank :: self.distributed.world_size]
+        rows = [self.train_rows[number] for number in mine]
+        counts = [(row.is_rationale, count_supervised_tokens(row)) for row in rows]
+        answers, rationales, num_empty = self.distributed.sum(
+            sum(count for is_rationale, count in counts if not is_rationale),
+            sum(count for is_rationale, count in counts if is_rationale),
+            sum(count < 1 for _, count in counts),
+        )
         if num_empty:
             raise InputError(
-                f"There are rows without a token to learn among {self._name_rows(rows)}.",
+                f"There are rows without a token to learn among {self._name_rows(numbers)}.",
                 remedy="Give every row an answer, and room for it within maxSequenceLength.",
             )
-        return int(total)
+        return int(answers), int(rationales)
 
     def _is_validation_due(self) -> bool:
         is_step = self.state.step % self.eval_every == 0 or self.state.step == self.num_steps
@@ -293,7 +315,7 @@ class Recipe:
     def _fail_diverged(self, what: str, step: int) -> NoReturn:
         raise DivergenceError(
             f"Training diverged in step {step + 1}: {what}. "
-            f"Rows: {self._name_rows(self.plan.select_rows(step))}.",
+            f"Rows: {self._name_rows(self._select_rows(step))}.",
             remedy="Look at these rows, or lower learningRate.",
         )
 

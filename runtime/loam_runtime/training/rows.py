@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ _SCHEMA = pa.schema(
         ("id", pa.large_string()),
         ("input_ids", pa.large_list(pa.int32())),
         ("num_prompt_tokens", pa.int32()),
+        ("is_rationale", pa.bool_()),
     ]
 )
 _ROWS_PER_CHUNK = 4096
@@ -26,6 +28,7 @@ class EncodedRows(Sequence[EncodedExample]):
     def __init__(self, table: pa.Table) -> None:
         self._table = table
         self.lengths: list[int] = _measure(table)
+        self.rationale_flags: list[bool] = table.column("is_rationale").to_pylist()
 
     def __len__(self) -> int:
         return len(self._table)
@@ -34,7 +37,7 @@ class EncodedRows(Sequence[EncodedExample]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         row = {name: self._table.column(name)[index].as_py() for name in _SCHEMA.names}
-        return EncodedExample(row["id"], tuple(row["input_ids"]), row["num_prompt_tokens"])
+        return EncodedExample(**{**row, "input_ids": tuple(row["input_ids"])})
 
     def __iter__(self) -> Iterator[EncodedExample]:
         return (self[index] for index in range(len(self)))
@@ -49,6 +52,24 @@ def _measure(table: pa.Table) -> list[int]:
 def measure_lengths(rows: Sequence[EncodedExample]) -> list[int]:
     """Tokens of every row."""
     return rows.lengths if isinstance(rows, EncodedRows) else [len(row.input_ids) for row in rows]
+
+
+def group_examples(rows: Sequence[EncodedExample]) -> list[list[int]]:
+    """Row numbers by example: an answer, and the rationale that follows it where there is one."""
+    known = isinstance(rows, EncodedRows)
+    flags = rows.rationale_flags if known else [row.is_rationale for row in rows]
+    examples: list[list[int]] = []
+    for number, is_rationale in enumerate(flags):
+        if is_rationale:
+            examples[-1].append(number)
+        else:
+            examples.append([number])
+    return examples
+
+
+def weigh_rationale(row: EncodedExample, weight: float) -> EncodedExample:
+    """The row, with that weight in the loss if it teaches a rationale."""
+    return replace(row, weight=weight) if row.is_rationale else row
 
 
 def write_encoded(rows: Iterable[EncodedExample], path: Path) -> None:
@@ -71,6 +92,7 @@ def _to_record_batch(rows: Sequence[EncodedExample]) -> pa.RecordBatch:
         "id": [row.id for row in rows],
         "input_ids": [list(row.input_ids) for row in rows],
         "num_prompt_tokens": [row.num_prompt_tokens for row in rows],
+        "is_rationale": [row.is_rationale for row in rows],
     }
     return pa.RecordBatch.from_pydict(columns, schema=_SCHEMA)
 

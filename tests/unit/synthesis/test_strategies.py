@@ -12,6 +12,7 @@ from loam_runtime.synthesis.analysis.seeds import analyze_seeds
 from loam_runtime.synthesis.exchange import TeacherAnswer
 from loam_runtime.synthesis.strategies.base import SamplingSettings, TaskBrief
 from loam_runtime.synthesis.strategies.in_context import InContextStrategy
+from loam_runtime.synthesis.strategies.rationale import build_rationale_strategy
 from loam_runtime.synthesis.strategies.registry import build_strategy
 from loam_runtime.synthesis.strategies.seeded import SeededStrategy
 
@@ -156,6 +157,117 @@ class TestSeeded:
         assert SeededStrategy(short, SamplingSettings(max_tokens=1024)).rows_per_draw == 5
 
 
+def test_languages_by_share() -> None:
+    """For cross-lingual transfer each row is asked for in a language, by share; one alone counts
+    too."""
+    seeds = make_rows(4)
+    brief = TaskBrief(seeds, is_classification=False, languages={"German": 0.75, "French": 0.25})
+    strategy = SeededStrategy(brief, SamplingSettings(max_tokens=1024))
+    texts = "".join(strategy.compose(i, "", i).request.messages[1][1] for i in range(20))
+    assert (texts.count("in German"), texts.count("in French")) == (75, 25)
+    alone = TaskBrief(seeds, is_classification=False, languages={"Swahili": 1.0})
+    assert "in Swahili" in SeededStrategy(alone, SAMPLING).compose(0, "", 0).request.messages[1][1]
+
+
+class TestPairs:
+    """Preference pairs."""
+
+    brief = TaskBrief(
+        tuple(
+            Example(str(i), f"Explain {i}", f"Good, {i}", rejected=f"Bad, {i}") for i in range(4)
+        ),
+        is_classification=False,
+    )
+
+    def test_both_answers(self) -> None:
+        """A pair keeps its refused answer: without it, it would be trained on as a plain row."""
+        strategy = SeededStrategy(self.brief, SAMPLING)
+        draw = strategy.compose(0, "", 0)
+        assert '"input", "chosen" and "rejected"' in draw.request.messages[1][1]
+        text = json.dumps([{"input": "Explain 9", "chosen": "Good", "rejected": "Poor"}])
+        (row,) = strategy.read(draw, answer(text)).rows
+        assert (row.input, row.target, row.rejected) == ("Explain 9", "Good", "Poor")
+
+    @pytest.mark.parametrize(
+        ("rejected", "reason"),
+        [("", "empty rejected answer"), ("GOOD ", "chosen and rejected are the same")],
+    )
+    def test_no_pair(self, rejected: str, reason: str) -> None:
+        """One answer, or the same twice, teaches no preference."""
+        strategy = SeededStrategy(self.brief, SAMPLING)
+        text = json.dumps([{"input": "Explain 9", "chosen": "Good", "rejected": rejected}])
+        reading = strategy.read(strategy.compose(0, "", 0), answer(text))
+        assert [item.reason for item in reading.rejected] == [reason]
+
+
+class TestRationale:
+    """Reasoning and answer in tags."""
+
+    def test_tags_of_the_paper(self, brief: TaskBrief) -> None:
+        """The teacher is asked for rationale and answer, in this order and in the paper's tags."""
+        system, user = (
+            build_rationale_strategy(brief, SAMPLING).compose(0, "billing", 0).request.messages
+        )
+        assert "step-by-step reasoning (rationale)" in system[1]
+        assert "<rationale>Step-by-step explanation here</rationale>\n<answer>Final" in user[1]
+        assert "<answer>billing</answer>" in user[1]
+
+    def test_rows_carry_the_rationale(self) -> None:
+        """Reasoning holds quotes, braces and line ends; nothing of it is lost."""
+        strategy = build_rationale_strategy(
+            TaskBrief(make_rows(4), is_classification=False), SAMPLING
+        )
+        text = (
+            "<think>hm</think>Here:\n<example>\n<input>What is 9?</input>\n"
+            '<rationale>First {"a": 1},'
+            '\nthen <b>.</rationale>\n<answer>SELECT "x"</answer>\n</example>'
+        )
+        (row,) = strategy.read(strategy.compose(0, "", 0), answer(text)).rows
+        assert row.input == "What is 9?"
+        assert row.rationale == 'First {"a": 1},\nthen <b>.'
+        assert row.target == 'SELECT "x"'
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            ("<input>a b</input><answer>billing</answer>", "empty rationale"),
+            (
+                "<input>a b</input><rationale>so</rationale><answer>delivery</answer>",
+                "the answer is not the class asked for",
+            ),
+            (
+                "<input>a b</input><rationale>so</rationale>",
+                "the answer is not the class asked for",
+            ),
+            ("I cannot.", "no tagged example"),
+        ],
+    )
+    def test_unusable(self, brief: TaskBrief, text: str, reason: str) -> None:
+        """A teacher whose own reasoning ends at another label has written a wrong row."""
+        strategy = build_rationale_strategy(brief, SAMPLING)
+        reading = strategy.read(strategy.compose(0, "billing", 0), answer(text))
+        assert [item.reason for item in reading.rejected] == [reason]
+
+    def test_cut_off_loses_the_last_alone(self) -> None:
+        """Half a rationale ends in no answer; the examples before it are whole."""
+        strategy = build_rationale_strategy(
+            TaskBrief(make_rows(4), is_classification=False), SAMPLING
+        )
+        whole = "<example><input>a b</input><rationale>r</rationale><answer>c</answer></example>"
+        text = f"{whole}<example><input>d e</input><rationale>x</rationale><answer>f</answer>"
+        reading = strategy.read(strategy.compose(0, "", 0), answer(text, is_complete=False))
+        assert [row.input for row in reading.rows] == ["a b"]
+        assert not reading.rejected
+
+    @pytest.mark.parametrize(
+        "seed", [Example("1", "", "text"), Example("1", "a", "b", rejected="c")]
+    )
+    def test_nothing_to_explain(self, seed: Example) -> None:
+        """Refused before anything is paid for, with the strategy that fits."""
+        with pytest.raises(InputError, match="seeded"):
+            build_rationale_strategy(TaskBrief((seed,), is_classification=False), SAMPLING)
+
+
 def test_analysis_finds_conventions() -> None:
     """Formats most seeds share are found and said; they are what a teacher gets wrong first."""
     profile = analyze_seeds(make_rows(10), is_classification=False)
@@ -172,5 +284,5 @@ def test_analysis_of_few_rows() -> None:
 
 def test_unknown_strategy(brief: TaskBrief) -> None:
     """The message lists the names there are."""
-    with pytest.raises(InputError, match=r"'inContext', 'seeded'"):
+    with pytest.raises(InputError, match=r"'inContext', 'rationale', 'seeded'"):
         build_strategy("other", brief, SAMPLING, is_chat=False)

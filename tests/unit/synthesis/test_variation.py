@@ -68,8 +68,3 @@ def test_coverage_is_told() -> None:
     told = plan.describe(coverage, [(rows[0], 12)])
     value = rows[0]["style"]
     assert told["style"][value] == {"asked": 2, "written": 1, "kept": 1, "median_words": 12}
-
-
-def test_single_values_vary_nothing() -> None:
-    """Seeds of one length alone give one value: it is no variation and not reported as one."""
-    assert VariationPlan([Attribute("length", ("short",))], 0).assign("", 0) == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from loam_runtime.synthesis.analysis.seeds import SeedProfile
 from loam_runtime.synthesis.analysis.texts import LengthRange
+from loam_runtime.synthesis.strategies.base import TaskBrief
 from loam_runtime.synthesis.variation import Attribute
 
 STYLES = ("matter-of-fact", "formal", "casual", "terse", "detailed")
@@ -27,8 +28,8 @@ NEW_TOPICS = (
 )
 
 
-def build_attributes(profile: SeedProfile, *, has_input: bool) -> list[Attribute]:
-    """Length, style, difficulty, topic and persona.
+def build_attributes(brief: TaskBrief, profile: SeedProfile, *, has_input: bool) -> list[Attribute]:
+    """Length, style, difficulty, topic, persona and language.
 
     Topics are half those of the seeds and half new ones: with the seeds' own alone the rows
     would repeat them, without any they would leave the domain.
@@ -41,7 +42,16 @@ def build_attributes(profile: SeedProfile, *, has_input: bool) -> list[Attribute
         Attribute("difficulty", (EASY, ORDINARY, HARD)),
         Attribute("topic", (*near, *NEW_TOPICS)),
         Attribute("persona", tuple(f"written by {persona}" for persona in PERSONAS)),
+        *_list_languages(brief),
     ]
+
+
+def _list_languages(brief: TaskBrief) -> list[Attribute]:
+    """Cross-lingual transfer: the languages asked for, by share."""
+    if not brief.languages:
+        return []
+    names = tuple(f"in {language}" for language in brief.languages)
+    return [Attribute("language", names, tuple(brief.languages.values()))]
 
 
 def _name_lengths(words: LengthRange) -> tuple[str, ...]:

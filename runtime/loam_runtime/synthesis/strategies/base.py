@@ -22,6 +22,8 @@ class TaskBrief:
         constraints: what every example must respect.
         random_seed: of the run.
         label_names: what the teacher is told a label is called; itself where not listed.
+        task: name of the task as `data.task` has it; "" where it is not known.
+        languages: share of the rows by language; empty for the seeds' own.
     """
 
     seeds: tuple[Example, ...]
@@ -30,6 +32,13 @@ class TaskBrief:
     constraints: tuple[str, ...] = ()
     random_seed: int = 0
     label_names: Mapping[str, str] = field(default_factory=dict)
+    task: str = ""
+    languages: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def has_pairs(self) -> bool:
+        """Rows are preference pairs: each with a refused answer."""
+        return any(seed.rejected for seed in self.seeds)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from loam_runtime.errors import InputError
 from loam_runtime.synthesis.strategies.base import SamplingSettings, Strategy, TaskBrief
 from loam_runtime.synthesis.strategies.in_context import InContextStrategy
+from loam_runtime.synthesis.strategies.rationale import build_rationale_strategy
 from loam_runtime.synthesis.strategies.seeded import SeededStrategy
 
 
@@ -18,9 +19,14 @@ def _build_in_context(brief: TaskBrief, sampling: SamplingSettings, is_chat: boo
     return InContextStrategy(brief, sampling, is_chat=is_chat)
 
 
+def _build_rationale(brief: TaskBrief, sampling: SamplingSettings, is_chat: bool) -> Strategy:
+    return build_rationale_strategy(brief, sampling)
+
+
 STRATEGIES: dict[str, Callable[[TaskBrief, SamplingSettings, bool], Strategy]] = {
     "seeded": _build_seeded,
     "inContext": _build_in_context,
+    "rationale": _build_rationale,
 }
 
 

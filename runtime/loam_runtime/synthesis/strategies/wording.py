@@ -8,6 +8,14 @@ from loam_runtime.synthesis.analysis.seeds import SeedProfile
 from loam_runtime.synthesis.analysis.texts import LengthRange
 from loam_runtime.synthesis.strategies.base import TaskBrief
 
+TASK_RULES = {
+    "extraction": "An output says nothing that its input does not hold: names, numbers and words "
+    "are copied from it. Write the input in full, with all that the output needs.",
+    "summarization": "An input is a whole document, an output its summary, which says nothing "
+    "that the document does not. Write the document in full.",
+    "text": "An output is a text of its own, as it would stand in a document of the domain.",
+}
+
 
 def join_paragraphs(*paragraphs: str) -> str:
     """Those that say something, a blank line between each two."""
@@ -26,6 +34,16 @@ def describe_profile(brief: TaskBrief, profile: SeedProfile, *, has_input: bool)
         lines.append(f"An output has {_describe_range(profile.target_words)}.")
         lines += [f"As a rule an output {trait}." for trait in profile.target_conventions]
     return "\n".join(lines)
+
+
+def describe_task(brief: TaskBrief) -> str:
+    """What every task of the kind asks of its rows, whatever the seeds look like."""
+    if brief.has_pairs:
+        return (
+            'Both "chosen" and "rejected" answer the input. "chosen" is clearly better; "rejected" '
+            "is plausible, of about the same length, and has one fault that matters."
+        )
+    return TASK_RULES.get(brief.task, "")
 
 
 def describe_constraints(constraints: Sequence[str], turn: int) -> str:
