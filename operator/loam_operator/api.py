@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from kubernetes.aio import client, config
@@ -13,6 +13,8 @@ from loam_operator.metrics import API_REQUESTS
 
 REQUEST_SECONDS = 30
 MERGE_PATCH = "application/merge-patch+json"
+
+_PAGE = 500
 
 
 class ApiError(Exception):
@@ -58,6 +60,17 @@ class Api:
             if error.status == 404:
                 return None
             raise
+
+    async def list(self, path: str, **query: str) -> AsyncIterator[dict[str, Any]]:
+        """The objects at a path, read in pages that belong together."""
+        page = {"continue": ""}
+        while True:
+            answer = await self.get(path, **query, **page, limit=str(_PAGE))
+            for one in answer["items"]:
+                yield one
+            page["continue"] = answer["metadata"].get("continue", "")
+            if not page["continue"]:
+                return
 
     async def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         # Strict: an older KubeRay that does not know a field must not drop it unseen.

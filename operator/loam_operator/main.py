@@ -23,7 +23,7 @@ from loam_operator.lease import Lease
 from loam_operator.observed import JobView
 from loam_operator.settings import Settings, SettingsError, read_settings
 from loam_operator.throttle import ProgressThrottle
-from loam_operator.watching import configure, register
+from loam_operator.watching import configure, look_around, register
 from loam_operator.work_queue import WorkQueue
 from loam_operator.worker import Worker
 
@@ -69,14 +69,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             on_launched=lambda job, attempt: count_launch(job, attempt, _read_clock()),
         )
         queue = WorkQueue(worker.work_on, settings.num_workers)
+        has_profiles = settings.profiles != "ignored"
         registry = kopf.OperatorRegistry()
-        register(
-            registry,
-            cache,
-            queue.add,
-            health.hear_pulse,
-            has_profiles=settings.profiles != "ignored",
-        )
+        register(registry, cache, queue.add, health.hear_pulse, has_profiles=has_profiles)
+        await look_around(api, cache, settings.namespaces, has_profiles=has_profiles)
         runner = await serve(health, settings.port, lambda: count_jobs(cache.list_jobs()))
 
         def begin() -> None:

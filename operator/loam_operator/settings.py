@@ -42,7 +42,7 @@ class Settings:
     namespace: str = "default"
     pod: str = "loam-operator"
     port: int = 8080
-    num_workers: int = 8
+    num_workers: int = 32
     profiles: ProfileMode = "optional"
     kuberay_namespaces: Mapping[str, str] = field(default_factory=dict)
     kuberay_pods: Mapping[str, str] = field(default_factory=dict)
@@ -60,7 +60,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         raise SettingsError("LOAM_RUNTIME_IMAGE is not set: give the image of the runtime.")
     try:
         port = int(environment.get("LOAM_PORT", "8080"))
-        num_workers = int(environment.get("LOAM_WORKERS", "8"))
+        num_workers = int(environment.get("LOAM_WORKERS", "32"))
     except ValueError as exc:
         raise SettingsError(f"LOAM_PORT and LOAM_WORKERS must be whole numbers: {exc}.") from exc
     profiles = environment.get("LOAM_PROFILES", "optional")
