@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from aiohttp import ClientError
 from kubernetes.aio import client, config
 
 from loam_operator.metrics import API_REQUESTS
@@ -136,7 +137,7 @@ class Api:
                 *parameters, _request_timeout=REQUEST_SECONDS
             )
             data = await response.read()
-        except (OSError, TimeoutError, client.ApiException) as exc:
+        except (OSError, TimeoutError, ClientError, client.ApiException) as exc:
             API_REQUESTS.labels(method, "0").inc()
             raise ApiError(0, "NoAnswer", str(exc)) from exc
         API_REQUESTS.labels(method, str(response.status)).inc()

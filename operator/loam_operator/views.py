@@ -13,6 +13,7 @@ from loam_api.problems import join_path
 from loam_api.progress_document import MAX_DOCUMENT_BYTES, name_progress_key
 from loam_operator.cache import Key
 from loam_operator.children import PROFILE_KEY
+from loam_operator.known_fields import keep_known
 from loam_operator.names import (
     ATTEMPT_LABEL,
     JOB_LABEL,
@@ -34,6 +35,7 @@ def view_job(raw: Raw) -> JobView:
     """A FineTuneJob."""
     metadata = raw["metadata"]
     labels = metadata.get("labels") or {}
+    spec, status = _copy(raw.get("spec") or {}), _copy(raw.get("status") or {})
     return JobView(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -44,8 +46,9 @@ def view_job(raw: Raw) -> JobView:
         retry_token=(metadata.get("annotations") or {}).get(RETRY_ANNOTATION, ""),
         queue_labels={name: labels[name] for name in QUEUE_LABELS if name in labels},
         created_at=parse_time(metadata.get("creationTimestamp")),
-        spec=_copy(raw.get("spec") or {}),
-        status=_copy(raw.get("status") or {}),
+        # What was started once goes on; what has not been is refused by the name of the field.
+        spec=keep_known(spec) if status.get("attempts") else spec,
+        status=status,
     )
 
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -33,11 +34,13 @@ class OperatorProcess:
     Args:
         kubeconfig: whose rights it has.
         log: a file for what it prints.
+        program: instead of the module, for a test that needs another constant.
         settings: more of its environment.
     """
 
-    def __init__(self, kubeconfig: Path, log: Path, **settings: str) -> None:
+    def __init__(self, kubeconfig: Path, log: Path, *, program: str = "", **settings: str) -> None:
         self._log = log
+        self._command = ["-c", program] if program else ["-m", "loam_operator"]
         self.port = find_free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._environment = {
@@ -53,7 +56,7 @@ class OperatorProcess:
         """Start it; return once it holds the lease, unless it is not to be awaited."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "loam_operator"],
+                ["setpriv", "--pdeathsig", "KILL", sys.executable, *self._command],
                 env=self._environment,
                 stdout=log,
                 stderr=log,
@@ -89,6 +92,16 @@ class OperatorProcess:
                 return str(answer.read().decode())
         return None
 
+    def read_failure(self, path: str) -> str:
+        """What a probe says that fails; "" where it does not."""
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=5).close()
+        except urllib.error.HTTPError as error:
+            return error.read().decode()
+        except OSError:
+            pass
+        return ""
+
     def count(self, metric: str) -> float:
         """The sum of a metric over its labels; 0 where it is not there."""
         lines = (self.read("metrics") or "").splitlines()
@@ -100,9 +113,11 @@ class OperatorProcess:
 
 
 @contextlib.contextmanager
-def run_operator(kubeconfig: Path, log: Path, **settings: str) -> Iterator[OperatorProcess]:
+def run_operator(
+    kubeconfig: Path, log: Path, *, program: str = "", **settings: str
+) -> Iterator[OperatorProcess]:
     """An operator that works, until the block ends."""
-    operator = OperatorProcess(kubeconfig, log, **settings)
+    operator = OperatorProcess(kubeconfig, log, program=program, **settings)
     try:
         operator.start()
         yield operator
@@ -148,8 +163,15 @@ class Stage:
             **_JOBS, namespace=self.namespace, name=name, body=body
         )
 
-    def delete_job(self, name: str) -> None:
-        self.custom.delete_namespaced_custom_object(**_JOBS, namespace=self.namespace, name=name)
+    def delete_job(self, name: str, policy: str = "Background") -> None:
+        """Delete it, its children before it (Foreground) or after it (Background)."""
+        self.custom.delete_namespaced_custom_object(
+            **_JOBS, namespace=self.namespace, name=name, propagation_policy=policy
+        )
+
+    def list_jobs(self) -> list[str]:
+        found = self.custom.list_namespaced_custom_object(**_JOBS, namespace=self.namespace)
+        return [one["metadata"]["name"] for one in found["items"]]
 
     def find_ray_job(self, name: str) -> dict[str, Any] | None:
         try:

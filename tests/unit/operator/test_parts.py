@@ -6,15 +6,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from tests.unit.operator.world import SPEC
 
 from loam_api.progress_document import parse_progress
 from loam_operator import work_queue
 from loam_operator.cache import Cache, Key
+from loam_operator.checking import SpecError, check_spec
 from loam_operator.health import PULSE_SECONDS, Health
 from loam_operator.observed import JobView
 from loam_operator.settings import SettingsError, read_settings
 from loam_operator.throttle import LookThrottle, ProgressThrottle
-from loam_operator.views import find_attempt, view_pod
+from loam_operator.views import find_attempt, view_job, view_pod
 from loam_operator.work_queue import WorkQueue
 
 A, B = Key("n", "a"), Key("n", "b")
@@ -242,3 +244,14 @@ def test_settings_name_what_is_missing():
         read_settings({})
     settings = read_settings({"LOAM_RUNTIME_IMAGE": "i", "LOAM_NAMESPACES": "a, b,"})
     assert settings.namespaces == ("a", "b")
+
+
+def test_a_newer_definitions_defaults_end_no_job_that_runs():
+    """They are in every job that is read, as soon as the CRD is newer than the operator; whoever
+    asks for a new field in a new job is told that it is not there yet."""
+    spec = {**SPEC, "model": {"uri": "s3://bucket/model", "newer": 1}, "newest": "some"}
+    raw = {"metadata": {"namespace": "a", "name": "b", "uid": "c", "resourceVersion": "1"}}
+    started = {"attempts": [{"number": 1, "step": "prepare"}]}
+    assert view_job({**raw, "spec": spec, "status": started}).spec == SPEC
+    with pytest.raises(SpecError, match=r"spec\.newest"):
+        check_spec(view_job({**raw, "spec": spec}))
