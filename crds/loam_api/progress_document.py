@@ -47,6 +47,7 @@ class ResultDocument(_Strict):
         message: what happened and what to do, for a person.
         run_key: of the run that the inputs and the spec make.
         is_published: there is nothing left to do: the run's adapter is in the output's store.
+        cost: what the teacher has cost, with its currency; "" where prices are not known.
         worker_memory_bytes: what a training worker needs by the plan; 0 where unknown.
     """
 
@@ -55,6 +56,7 @@ class ResultDocument(_Strict):
     run_key: RunKey = ""
     is_published: bool = False
     worker_memory_bytes: int = Field(default=0, ge=0, le=MAX_MEMORY_BYTES)
+    cost: Word = ""
     method: Word = ""
     method_reason: Message = ""
     metrics: Metrics | None = None

@@ -21,6 +21,8 @@ IGNORED_FIELDS = (
     "synthesis.teacher.openai.apiKeySecretRef",
     "synthesis.teacher.openai.concurrency",
     "synthesis.teacher.openai.timeoutSeconds",
+    "synthesis.teacher.openai.prices",
+    "synthesis.annotationPrice",
     "synthesis.budget",
     "training.microBatch",
     "training.checkpoint",

@@ -17,13 +17,18 @@ from loam_api.base import (
     SecretKeyRef,
 )
 from loam_api.filters_block import Filters
+from loam_api.teacher_prices import LIST_PRICES
 
-MAX_BUDGET = 10**12
 Share = Annotated[float, Field(gt=0, le=1)]
+MAX_BUDGET = 10**12
+MAX_COST = 10**9
+MAX_PRICE = 10**6
+
+_PRICED = "[" + ", ".join(f"'{name}'" for name in LIST_PRICES) + "]"
 
 # A limit may be lifted (0) or raised while the job runs, never lowered under what is spent.
 _RAISED_ONLY = (
-    "self.{0} == oldSelf.{0} || self.{0} == 0 || (oldSelf.{0} != 0 && self.{0} > oldSelf.{0})"
+    "self.{0} == oldSelf.{0} || self.{0} == {1} || (oldSelf.{0} != {1} && self.{0} > oldSelf.{0})"
 )
 
 
@@ -36,6 +41,15 @@ class Sampling(ApiModel):
     max_tokens: int = Field(default=256, ge=1, le=32768, description="Most tokens of one answer.")
 
 
+class TokenPrices(ApiModel):
+    """What a million tokens cost, in the currency of `budget.maxCost`."""
+
+    prompt: float = Field(ge=0, le=MAX_PRICE, description="Of the question.")
+    completion: float = Field(
+        ge=0, le=MAX_PRICE, description="Of the answer, the model's reasoning included."
+    )
+
+
 class OpenAITeacher(ApiModel):
     """An OpenAI-compatible chat endpoint."""
 
@@ -46,6 +60,18 @@ class OpenAITeacher(ApiModel):
     )
     concurrency: int = Field(default=16, ge=1, le=512, description="Most requests open at once.")
     timeout_seconds: int = Field(default=120, ge=1, le=3600, description="For one answer.")
+    prices: TokenPrices | None = Field(
+        default=None,
+        description="Prices of a million tokens; without them the list prices of well-known "
+        "models, in US dollars, count.",
+    )
+
+    def find_prices(self) -> TokenPrices | None:
+        """The prices given, else the list prices; None for a model that has none."""
+        if self.prices is not None or self.model not in LIST_PRICES:
+            return self.prices
+        prompt, completion = LIST_PRICES[self.model]
+        return TokenPrices(prompt=prompt, completion=completion)
 
 
 class Teacher(ApiModel):
@@ -79,16 +105,22 @@ class Budget(ApiModel):
 
     rules = tuple(
         Rule(
-            cel=_RAISED_ONLY.format(name),
+            cel=_RAISED_ONLY.format(name, zero),
             message="a budget can be raised or lifted (0), not lowered",
             field=name,
         )
-        for name in ("maxRequests", "maxTokens")
+        for name, zero in (("maxRequests", "0"), ("maxTokens", "0"), ("maxCost", "0.0"))
     )
 
     max_requests: int = Field(default=0, ge=0, le=MAX_BUDGET, description="Requests, retries too.")
     max_tokens: int = Field(
         default=0, ge=0, le=MAX_BUDGET, description="Prompt and answer tokens together."
+    )
+    max_cost: float = Field(
+        default=0,
+        ge=0,
+        le=MAX_COST,
+        description="In the currency of the prices: `teacher.openai.prices`, or US dollars.",
     )
 
 
@@ -109,6 +141,17 @@ class Synthesis(ApiModel):
             holds=lambda it: it.strategy != "inContext" or not it.languages,
             message="inContext goes on in the seeds' own language: use seeded or rationale",
             field="languages",
+        ),
+        Rule(
+            cel="self.budget.maxCost == 0.0 || (has(self.teacher.openai) && "
+            f"(has(self.teacher.openai.prices) || self.teacher.openai.model in {_PRICED}))",
+            holds=lambda it: (
+                it.budget.max_cost == 0
+                or (it.teacher.openai is not None and it.teacher.openai.find_prices() is not None)
+            ),
+            message="a budget in money needs a teacher of kind openai whose prices are known: "
+            "give teacher.openai.prices",
+            field="budget.maxCost",
         ),
     )
 
@@ -149,6 +192,13 @@ class Synthesis(ApiModel):
         default_factory=Budget,
         description="A hard stop for the teacher.",
         json_schema_extra={MUTABLE: MAY_BE_RAISED},
+    )
+    annotation_price: float = Field(
+        default=0,
+        ge=0,
+        le=MAX_PRICE,
+        description="What a person would be paid for one row, in the currency of the teacher's "
+        "prices; the report compares. 0 for no comparison.",
     )
     on_untrusted_filter: Literal["keep", "fail"] = Field(
         default="keep",

@@ -103,6 +103,7 @@ def note_result(status: FineTuneJobStatus, result: ResultDocument) -> FineTuneJo
         method=result.method or status.method,
         method_reason=clean_text(result.method_reason) or status.method_reason,
         metrics=result.metrics or status.metrics,
+        cost=clean_text(result.cost) or status.cost,
     )
 
 

@@ -67,8 +67,17 @@ def prepare(job: FineTuneJob, base_dir: Path, this_try: Try, progress: Progress)
         exit_code=int(ExitCode.DONE),
         message=f"Prepared: {rows} rows.",
         run_key=run_key,
+        cost=_describe_cost(job.spec, stages),
         worker_memory_bytes=needed,
     )
+
+
+def _describe_cost(spec: FineTuneJobSpec, stages: StageRunner) -> str:
+    made = stages.results.get("synthesize")
+    cost = made["usage"].get("spent_cost") if made else None
+    if cost is None:
+        return ""
+    return f"{cost:.2f}" if spec.synthesis.teacher.openai.prices else f"{cost:.2f} USD"
 
 
 def _find_last_prepared(spec: FineTuneJobSpec) -> str:

@@ -42,7 +42,7 @@ class SynthesisOutcome:
 
     out: Path
     report: dict[str, Any]
-    usage: dict[str, int]
+    usage: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
         return {"out": str(self.out), "report": self.report, "usage": self.usage}

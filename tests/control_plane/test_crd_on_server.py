@@ -119,6 +119,7 @@ BROKEN_RULES = {
         {"openai": {"baseURL": "https://host/v1", "model": "m"}},
     ),
     "allows no request at all": ("synthesis.budget.maxTokens", 1),
+    "whose prices are known": ("synthesis.budget.maxCost", 1.5),
     "each module may be named once": ("training.lora.targetModules", ["q", "q"]),
     "sharding is for full fine-tuning": (
         "training",

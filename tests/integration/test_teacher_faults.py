@@ -60,8 +60,7 @@ def ask(
             async with Journal(folder, "run") as journal:
                 ledger = BudgetLedger(
                     **(budget or {}),
-                    spent_requests=journal.spent_requests,
-                    spent_tokens=journal.spent_tokens,
+                    spent=journal.spent,
                 )
                 client = TeacherClient(teacher, journal, ledger, policy=policy)
                 return await client.ask_many(requests), client.usage

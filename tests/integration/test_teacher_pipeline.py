@@ -176,12 +176,32 @@ def test_nonsense(tmp_path: Path) -> None:
 
 
 def test_budget_in_the_manifest(tmp_path: Path) -> None:
-    """The job's budget ends the stage; raised, the same run goes on and repeats nothing."""
+    """The job's budget ends the stage: with an error where too few rows are there to train on,
+    else with the rows that were paid for. Raised, the same run goes on and repeats nothing."""
     with serve_script(write_complaints) as server:
-        with pytest.raises(BudgetError, match="3 of 3 requests"):
-            run_stage(server, tmp_path, budget={"max_requests": 3})
+        with pytest.raises(BudgetError, match="1 of 1 requests"):
+            run_stage(server, tmp_path, budget={"max_requests": 1})
+        partial = run_stage(server, tmp_path, budget={"max_requests": 3})
+        assert 10 <= len(partial.kept) < 20
+        assert "3 of 3 requests" in partial.report["stopped"]
         assert len(run_stage(server, tmp_path, budget={"max_requests": 60}).kept) == 20
     assert server.num_repeated == 0
+
+
+def test_budget_in_money(tmp_path: Path) -> None:
+    """Prices turn tokens into money, the budget in money ends the stage, and what was spent is
+    in the usage: 40 and 20 tokens an answer at 1,000 and 10,000 a million are 0.24."""
+    remote = {"base_url": "http://h/v1", "model": "m"}
+    remote["prices"] = {"prompt": 1000.0, "completion": 10_000.0}
+    teacher = {"kind": "openai", "openai": remote}
+    with serve_script(write_complaints) as server:
+        result = run_stage(server, tmp_path, budget={"max_cost": 9.0}, teacher=teacher)
+        assert result.usage["spent_cost"] == pytest.approx(0.24 * server.num_requests)
+        assert result.usage["spent_cost"] <= 9.0
+    with serve_script(write_complaints) as server, pytest.raises(BudgetError, match="in money"):
+        # Less than one answer's worst case: nothing may be sent.
+        run_stage(server, tmp_path / "b", budget={"max_cost": 0.5}, teacher=teacher)
+    assert server.num_requests == 0
 
 
 def test_in_context_needs_classes(tmp_path: Path) -> None:

@@ -76,6 +76,11 @@ CATALOG: tuple[MetricSpec, ...] = (
         "Tokens exchanged with the teacher.",
         {"direction": ("prompt", "completion")},
     ),
+    MetricSpec(
+        "teacher_cost",
+        "counter",
+        "Money the answers of the teacher cost, in the currency of its prices.",
+    ),
     MetricSpec("training_loss", "gauge", "Loss of the last step, nats per supervised token."),
     MetricSpec("validation_loss", "gauge", "Last validation loss, nats per supervised token."),
     MetricSpec("training_steps", "counter", "Optimizer steps taken."),

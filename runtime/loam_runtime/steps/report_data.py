@@ -91,7 +91,7 @@ def build_report_data(
         data=_describe_data(outputs),
         synthesis=_describe_synthesis(job, outputs),
         stages=[{"name": name, "seconds": value} for name, value in seconds.items()],
-        usage=_describe_usage(outputs),
+        usage=_describe_usage(job, outputs),
         plan=[
             {"setting": reason["field"], "value": str(reason["value"]), "reason": reason["why"]}
             for reason in outputs.plan["reasons"]
@@ -252,10 +252,28 @@ def _describe_trust(filters: dict[str, dict[str, Any]]) -> str:
     return " ".join(part["note"] for part in filters.values() if part.get("note"))
 
 
-def _describe_usage(outputs: Outputs) -> list[Any]:
+def _describe_cost(job: FineTuneJob, outputs: Outputs) -> dict[str, str]:
+    """What the teacher's rows cost beside what people would have been paid for them."""
+    spec = job.spec.synthesis
+    cost = outputs.synthesis["usage"].get("spent_cost") if outputs.synthesis else None
+    if cost is None:
+        return {}
+    facts = {"teacher cost": f"{cost:.4f}"}
+    kept = outputs.synthesis["report"]["kept"]
+    if kept:
+        facts["teacher cost of a kept row"] = f"{cost / kept:.6f}"
+    if kept and spec.annotation_price:
+        human = spec.annotation_price * kept
+        facts["the same rows by people"] = f"{human:.2f} at {spec.annotation_price:g} each"
+        facts["teacher's share of that"] = f"{cost / human:.2%}"
+    return facts
+
+
+def _describe_usage(job: FineTuneJob, outputs: Outputs) -> list[Any]:
     usage = outputs.synthesis["usage"] if outputs.synthesis else {}
     training = outputs.training["training"]
     facts = {name: usage[key] for key, name in _USAGE_NAMES.items() if usage.get(key)}
+    facts |= _describe_cost(job, outputs)
     facts["training seconds"] = round(training["train_seconds"], 1)
     facts["training tokens"] = training["num_tokens"]
     return [{"name": name, "value": str(value)} for name, value in facts.items()]

@@ -1,10 +1,78 @@
-"""The hard stop: tokens and requests are reserved before anything is sent."""
+"""The hard stop: requests, tokens and money are reserved before anything is sent."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
+from loam_api.teacher_prices import LIST_PRICES
 from loam_runtime.errors import BudgetError
+from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
+
+# Money is counted in whole picos (10^-12 of the currency unit): sums stay exact.
+PICOS = 10**12
+_PICOS_PER_PRICE = PICOS // 10**6  # a price is for a million tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """What requests cost, or may cost.
+
+    Attributes:
+        picos: money; 0 where prices are not known.
+    """
+
+    requests: int = 0
+    tokens: int = 0
+    picos: int = 0
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(
+            self.requests + other.requests, self.tokens + other.tokens, self.picos + other.picos
+        )
+
+    def __sub__(self, other: Amount) -> Amount:
+        return Amount(
+            self.requests - other.requests, self.tokens - other.tokens, self.picos - other.picos
+        )
+
+    @property
+    def money(self) -> float:
+        """In currency units."""
+        return self.picos / PICOS
+
+
+@dataclass(frozen=True, slots=True)
+class PriceList:
+    """Prices of a million tokens, in any one currency; zeros where they are not known."""
+
+    prompt: float = 0.0
+    completion: float = 0.0
+
+    def __bool__(self) -> bool:
+        return self.prompt > 0 or self.completion > 0
+
+    def price(self, prompt_tokens: int, completion_tokens: int) -> int:
+        """Picos of one exchange."""
+        return prompt_tokens * round(self.prompt * _PICOS_PER_PRICE) + completion_tokens * round(
+            self.completion * _PICOS_PER_PRICE
+        )
+
+    def reserve(self, request: TeacherRequest) -> Amount:
+        """The worst case of a request: its prompt, and all of `max_tokens`."""
+        prompt = request.bound_prompt_tokens()
+        return Amount(1, prompt + request.max_tokens, self.price(prompt, request.max_tokens))
+
+    def charge(self, answer: TeacherAnswer) -> Amount:
+        """The true cost of an answer."""
+        return Amount(
+            1, answer.num_tokens, self.price(answer.prompt_tokens, answer.completion_tokens)
+        )
+
+
+def find_prices(model: str, given: tuple[float, float] | None = None) -> PriceList:
+    """The prices given, else the list prices of a well-known model, else none."""
+    return PriceList(*(given or LIST_PRICES.get(model, ())))
 
 
 class BudgetLedger:
@@ -17,61 +85,63 @@ class BudgetLedger:
     Args:
         max_requests: 0 for no limit.
         max_tokens: prompt and answer tokens together; 0 for no limit.
-        spent_requests, spent_tokens: what earlier starts of the same run have spent.
+        max_cost: in the currency of the prices; 0 for no limit.
+        prices: of the teacher.
+        spent: by earlier starts of the same run.
     """
 
     def __init__(
         self,
         max_requests: int = 0,
         max_tokens: int = 0,
+        max_cost: float = 0.0,
         *,
-        spent_requests: int = 0,
-        spent_tokens: int = 0,
+        prices: PriceList | None = None,
+        spent: Amount = Amount(),
     ) -> None:
-        self._max_requests = max_requests
-        self._max_tokens = max_tokens
-        self.spent_requests = spent_requests
-        self.spent_tokens = spent_tokens
-        self._open_requests = 0
-        self._open_tokens = 0
+        self._most = Amount(max_requests, max_tokens, round(max_cost * PICOS))
+        self.prices = prices or PriceList()
+        self.spent = spent
+        self._open = Amount()
         self._settled = asyncio.Event()
 
-    async def reserve(self, num_requests: int, num_tokens: int) -> None:
+    async def reserve(self, worst: Amount) -> None:
         """Charge the worst case; waits while open requests may still give room back.
 
         Raises:
             BudgetError: even if every open request cost nothing, this one would not fit.
         """
-        while not self._fits(num_requests, num_tokens, with_open=True):
-            if not self._fits(num_requests, num_tokens, with_open=False):
+        while not self._fits(self.spent + self._open + worst):
+            if not self._fits(self.spent + worst):
                 raise self._describe()
             self._settled.clear()
             await self._settled.wait()
-        self._open_requests += num_requests
-        self._open_tokens += num_tokens
+        self._open += worst
 
-    def settle(self, num_requests: int, reserved_tokens: int, spent_tokens: int | None) -> None:
+    def settle(self, reserved: Amount, spent: Amount | None) -> None:
         """Replace a reservation by its cost; None where the endpoint did no work."""
-        self._open_requests -= num_requests
-        self._open_tokens -= reserved_tokens
-        if spent_tokens is not None:
-            self.spent_requests += num_requests
-            self.spent_tokens += spent_tokens
+        self._open -= reserved
+        if spent is not None:
+            self.spent += spent
         self._settled.set()
 
-    def _fits(self, num_requests: int, num_tokens: int, *, with_open: bool) -> bool:
-        requests = self.spent_requests + num_requests + (self._open_requests if with_open else 0)
-        tokens = self.spent_tokens + num_tokens + (self._open_tokens if with_open else 0)
-        return (not self._max_requests or requests <= self._max_requests) and (
-            not self._max_tokens or tokens <= self._max_tokens
+    def _fits(self, total: Amount) -> bool:
+        most = self._most
+        return (
+            (not most.requests or total.requests <= most.requests)
+            and (not most.tokens or total.tokens <= most.tokens)
+            and (not most.picos or total.picos <= most.picos)
         )
 
     def _describe(self) -> BudgetError:
+        spent, most = self.spent, self._most
         parts = []
-        if self._max_requests:
-            parts.append(f"{self.spent_requests} of {self._max_requests} requests")
-        if self._max_tokens:
-            parts.append(f"{self.spent_tokens} of {self._max_tokens} tokens")
+        if most.requests:
+            parts.append(f"{spent.requests} of {most.requests} requests")
+        if most.tokens:
+            parts.append(f"{spent.tokens} of {most.tokens} tokens")
+        if most.picos:
+            parts.append(f"{spent.money:.4f} of {most.money:.4f} in money")
         return BudgetError(
             f"synthesis.budget is spent: {' and '.join(parts)}; the next request may not fit.",
             remedy="Raise synthesis.budget and run again: every answer so far is kept and is not "

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from loam_runtime.errors import BudgetError, LoamError, TeacherError
 from loam_runtime.observability.monitor import NullMonitor, StageMonitor
-from loam_runtime.synthesis.budget import BudgetLedger
+from loam_runtime.synthesis.budget import Amount, BudgetLedger
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
 from loam_runtime.synthesis.faults import AttemptFailed, TeacherRefused
 from loam_runtime.synthesis.health import Health
@@ -74,13 +74,15 @@ class TeacherClient:
         self._failure: LoamError | None = None
         self._is_stopping = asyncio.Event()
 
-    def describe_usage(self) -> dict[str, int]:
+    def describe_usage(self) -> dict[str, float]:
         """Usage of this start, and the run's spending over all its starts."""
-        return {
+        spent = self._budget.spent
+        usage = {
             **asdict(self.usage),
-            "spent_requests": self._budget.spent_requests,
-            "spent_tokens": self._budget.spent_tokens,
+            "spent_requests": spent.requests,
+            "spent_tokens": spent.tokens,
         }
+        return {**usage, "spent_cost": spent.money} if self._budget.prices else usage
 
     async def ask_many(
         self,
@@ -187,28 +189,30 @@ class TeacherClient:
         self, requests: Sequence[TeacherRequest], keys: Sequence[str]
     ) -> list[Receipt]:
         """Make one call, charged with its worst case before it goes out."""
-        costs = [request.estimate_prompt_tokens() + request.max_tokens for request in requests]
-        reserved = sum(costs)
-        await self._budget.reserve(len(requests), reserved)
-        spent: int | None = reserved  # whatever goes wrong from here on may be billed
+        prices = self._budget.prices
+        worst = [prices.reserve(request) for request in requests]
+        reserved = sum(worst, Amount())
+        await self._budget.reserve(reserved)
+        spent: Amount | None = reserved  # whatever goes wrong from here on may be billed
         try:
             self._raise_if_stopping()
-            for key, request, cost in zip(keys, requests, costs, strict=True):
+            for key, request, cost in zip(keys, requests, worst, strict=True):
                 self._journal.record_ask(key, request, cost)
             answers = await self._teacher.answer(requests)
-            spent = sum(answer.num_tokens for answer in answers)
+            costs = [prices.charge(answer) for answer in answers]
+            spent = sum(costs, Amount())
             self._note_success()
         except AttemptFailed as failure:
             # Before the slot is free again, so that the lower limit already counts.
             self._note_failure(failure)
             if not failure.is_charged:
                 spent = None
-                for key, cost in zip(keys, costs, strict=True):
+                for key, cost in zip(keys, worst, strict=True):
                     self._journal.record_refusal(key, cost, failure.retry_after_seconds)
             raise
         finally:
-            self._budget.settle(len(requests), reserved, spent)
-        return [Receipt(*parts) for parts in zip(keys, answers, costs, strict=True)]
+            self._budget.settle(reserved, spent)
+        return [Receipt(*parts) for parts in zip(keys, answers, worst, costs, strict=True)]
 
     async def _keep(self, receipts: Sequence[Receipt]) -> Answers:
         """Hand answers out once they are durable."""
@@ -222,6 +226,9 @@ class TeacherClient:
             self._monitor.count("teacher_tokens", answer.prompt_tokens, direction="prompt")
             self._monitor.count("teacher_tokens", answer.completion_tokens, direction="completion")
         self._monitor.count("teacher_requests", len(answers), outcome="ok")
+        money = sum((receipt.cost for receipt in receipts), Amount()).money
+        if money:
+            self._monitor.count("teacher_cost", money)
         return list(answers)
 
     def _note_reused(self, num_answers: int) -> None:

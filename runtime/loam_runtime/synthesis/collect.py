@@ -8,15 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from loam_runtime.data.examples import Example
-from loam_runtime.errors import TeacherError
+from loam_runtime.errors import BudgetError, TeacherError
 from loam_runtime.observability.monitor import NullMonitor, StageMonitor
 from loam_runtime.synthesis.analysis.gaps import RARE_SHARE
 from loam_runtime.synthesis.client import TeacherClient
+from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
 from loam_runtime.synthesis.filters.base import FilterChain
 from loam_runtime.synthesis.strategies.base import Draw, Rejection, Strategy, TaskBrief
 
 PILOT_DRAWS = 32  # after so many without one usable row, no more are paid for
 MAX_DRAWS_PER_WANTED = 20
+# With less, a spent budget is a failure: what a training on it would show says little.
+ENOUGH_SHARE = 0.5
+ENOUGH_LABEL_SHARE = 0.25
 ROUND_PER_SLOT = 16  # draws of one round for each request that may be open
 
 
@@ -31,6 +35,7 @@ class Collection:
         num_rows: rows read from answers, before any filter.
         num_unanswered: draws whose every try failed.
         strategy: who wrote the requests.
+        stopped: why the loop ended early, or "".
     """
 
     strategy: Strategy
@@ -40,6 +45,7 @@ class Collection:
     draws: Counter[str] = field(default_factory=Counter)
     num_rows: int = 0
     num_unanswered: int = 0
+    stopped: str = ""
 
     def describe(self) -> dict[str, object]:
         """The counts, for the report."""
@@ -86,15 +92,23 @@ class Collector:
         self._result = Collection(strategy)
 
     async def collect(self) -> Collection:
-        """Draw until every quota is met or its label is exhausted.
+        """Draw until every quota is met, its label is exhausted, or the budget is spent.
 
         Raises:
-            BudgetError, CredentialsError, TeacherError: from the client.
+            BudgetError: it was spent before there were rows enough: half of those wanted, and a
+                quarter of each label's.
+            CredentialsError, TeacherError: from the client.
             TeacherError: there were answers, and not one row could be used.
         """
         self._monitor.start(sum(self._quotas.values()), "rows")
-        while plan := self._plan_round():
-            await self._run_round(plan)
+        try:
+            while plan := self._plan_round():
+                await self._run_round(plan)
+        except BudgetError as error:
+            if not self._has_enough():
+                raise
+            self._result.stopped = str(error)
+            self._monitor.log("synthesis stopped: the budget is spent", kept=self._kept.total())
         if not self._result.kept:
             raise self._describe_failure()
         return self._result
@@ -124,13 +138,25 @@ class Collector:
 
     async def _run_round(self, labels: list[str]) -> None:
         draws = self._compose_draws(labels)
-        answers = await self._client.ask_many(
-            [draw.request for draw in draws],
-            lambda request, answer: self._monitor.advance(0, answered=request.draw + 1),
-        )
+        answers: dict[int, TeacherAnswer] = {}
+
+        def take(request: TeacherRequest, answer: TeacherAnswer) -> None:
+            answers[request.draw] = answer
+            self._monitor.advance(0, answered=request.draw + 1)
+
+        try:
+            await self._client.ask_many([draw.request for draw in draws], take)
+        except BudgetError:
+            # What was answered before the stop is paid for: it is used.
+            self._read([draw for draw in draws if draw.request.draw in answers], answers)
+            raise
+        self._read(draws, answers)
+
+    def _read(self, draws: list[Draw], answers: Mapping[int, TeacherAnswer]) -> None:
         rows = []
-        for draw, answer in zip(draws, answers, strict=True):
+        for draw in draws:
             self._result.draws[draw.label] += 1
+            answer = answers.get(draw.request.draw)
             if answer is None:
                 self._result.num_unanswered += 1
                 continue
@@ -138,6 +164,12 @@ class Collector:
             rows += reading.rows
             self._result.malformed += reading.rejected
         self._keep(rows)
+
+    def _has_enough(self) -> bool:
+        filled = {label: min(self._kept[label], quota) for label, quota in self._quotas.items()}
+        return sum(filled.values()) >= ENOUGH_SHARE * sum(self._quotas.values()) and all(
+            filled[label] >= ENOUGH_LABEL_SHARE * quota for label, quota in self._quotas.items()
+        )
 
     def _compose_draws(self, labels: list[str]) -> list[Draw]:
         start, turns = self._result.draws.total(), Counter(self._result.draws)

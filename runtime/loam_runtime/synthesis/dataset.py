@@ -28,7 +28,7 @@ class SyntheticDataset:
     rows: Sequence[Example]
     brief: TaskBrief
     rejected: Sequence[dict[str, object]] = ()
-    usage: dict[str, int] = field(default_factory=dict)
+    usage: dict[str, float] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:

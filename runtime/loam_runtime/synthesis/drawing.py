@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from loam_runtime.observability.monitor import NullMonitor, StageMonitor
-from loam_runtime.synthesis.budget import BudgetLedger
+from loam_runtime.synthesis.budget import BudgetLedger, PriceList
 from loam_runtime.synthesis.client import TeacherClient
 from loam_runtime.synthesis.collect import ROUND_PER_SLOT, Collection, Collector
 from loam_runtime.synthesis.filters.base import FilterChain
@@ -34,7 +34,8 @@ class Drawing:
         sampling: of the teacher's tokens.
         journal_dir: folder of the journal; survives a restart.
         run_id: the run's name in the journal, see `Journal`.
-        max_requests, max_tokens: budget; 0 for no limit.
+        max_requests, max_tokens, max_cost: budget; 0 for no limit.
+        prices: of the teacher's tokens, where they are known.
         journal_store: copy of the journal in object storage.
         policy: retries and patience.
     """
@@ -46,13 +47,15 @@ class Drawing:
     run_id: str
     max_requests: int = 0
     max_tokens: int = 0
+    max_cost: float = 0.0
+    prices: PriceList = field(default_factory=PriceList)
     journal_store: SegmentStore | None = None
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     monitor: StageMonitor = field(default_factory=NullMonitor)
 
     def draw(
         self, brief: TaskBrief, chain: FilterChain, quotas: Mapping[str, int]
-    ) -> tuple[Collection, dict[str, int]]:
+    ) -> tuple[Collection, dict[str, float]]:
         """Collect rows up to the quotas; returns them and what the teacher cost.
 
         Raises:
@@ -62,7 +65,7 @@ class Drawing:
 
     async def _draw(
         self, brief: TaskBrief, chain: FilterChain, quotas: Mapping[str, int]
-    ) -> tuple[Collection, dict[str, int]]:
+    ) -> tuple[Collection, dict[str, float]]:
         teacher = self.teacher
         strategy = build_strategy(self.strategy, brief, self.sampling, is_chat=teacher.is_chat)
         try:
@@ -90,8 +93,9 @@ class Drawing:
         return BudgetLedger(
             self.max_requests,
             self.max_tokens,
-            spent_requests=journal.spent_requests,
-            spent_tokens=journal.spent_tokens,
+            self.max_cost,
+            prices=self.prices,
+            spent=journal.spent,
         )
 
 

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 
 CHARS_PER_TOKEN = 4  # rough for English; used only where an endpoint reports no usage
+TOKENS_PER_MESSAGE = 8  # what a chat template puts around one
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,14 @@ class TeacherRequest:
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
     def estimate_prompt_tokens(self) -> int:
-        """A guess on the high side, for reserving budget before the true count is known."""
-        characters = sum(len(content) for _, content in self.messages)
-        return characters // (CHARS_PER_TOKEN - 1) + 8 * len(self.messages) + 8
+        """A guess, where the endpoint does not count."""
+        texts = sum(estimate_tokens(content) for _, content in self.messages)
+        return texts + TOKENS_PER_MESSAGE * (len(self.messages) + 1)
+
+    def bound_prompt_tokens(self) -> int:
+        """What the prompt takes at most: no tokenizer makes more tokens than there are bytes."""
+        size = sum(len(content.encode("utf-8", "surrogatepass")) for _, content in self.messages)
+        return size + TOKENS_PER_MESSAGE * (len(self.messages) + 1)
 
 
 @dataclass(frozen=True, slots=True)

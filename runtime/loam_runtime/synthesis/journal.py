@@ -7,7 +7,8 @@ object storage. Runs that share a folder read each other's answers. Each line is
     {"refused": key, "reserve": tokens, "wait": seconds}  the endpoint did no work
     {"answer": key, "reserve": tokens, "text": ..., ...}  what came back
 
-with the run that wrote it ("run") and the time ("at"). A process that is killed between `ask`
+with the run that wrote it ("run"), the time ("at") and the same in money ("reserve_picos",
+"picos": 10^-12 of the prices' currency). A process that is killed between `ask`
 and `answer` leaves the request charged at its worst case, as the budget demands.
 """
 
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Self
 
 from loam_runtime.errors import InputError, StorageError
+from loam_runtime.synthesis.budget import Amount
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
 from loam_runtime.synthesis.segments import SegmentStore, SegmentUploader
 
@@ -34,11 +36,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """An answer with what its journal line needs: its key and the tokens reserved for it."""
+    """An answer with what its journal line needs: its key, what was reserved, what it cost."""
 
     key: str
     answer: TeacherAnswer
-    reserved_tokens: int
+    reserved: Amount
+    cost: Amount
 
 
 class Journal:
@@ -51,7 +54,7 @@ class Journal:
         store: where segments are copied, or None.
 
     Attributes:
-        spent_requests, spent_tokens: by this run before this start.
+        spent: by this run before this start.
 
     Raises:
         InputError: another process is writing for the same run.
@@ -63,8 +66,7 @@ class Journal:
         self._answers: dict[str, TeacherAnswer] = {}
         self._asked: set[str] = set()
         self._not_before: dict[str, float] = {}  # seconds since the epoch
-        self.spent_requests = 0
-        self.spent_tokens = 0
+        self.spent = Amount()
         self._uploader = SegmentUploader(store) if store is not None else None
         path = folder / f"{run_id}.jsonl"
         self._file = _open_locked(path)
@@ -86,9 +88,9 @@ class Journal:
         """The answer to a question asked before, if there is one."""
         return self._answers.get(key)
 
-    def record_ask(self, key: str, request: TeacherRequest, reserved_tokens: int) -> None:
+    def record_ask(self, key: str, request: TeacherRequest, reserved: Amount) -> None:
         """Note that a request is about to be sent and what it may cost."""
-        line: dict[str, object] = {"ask": key, "reserve": reserved_tokens}
+        line: dict[str, object] = {"ask": key, **_describe_reserve(reserved)}
         if key not in self._asked:
             self._asked.add(key)
             line["messages"] = request.messages
@@ -98,13 +100,13 @@ class Journal:
         """What is left of the pause that the endpoint asked an earlier start for."""
         return max(0.0, self._not_before.get(key, 0.0) - time.time())
 
-    def record_refusal(self, key: str, reserved_tokens: int, wait_seconds: float = 0.0) -> None:
+    def record_refusal(self, key: str, reserved: Amount, wait_seconds: float = 0.0) -> None:
         """Note that the endpoint did no work for the last request of this key.
 
         Args:
             wait_seconds: what it asked to wait; a run that is killed meanwhile keeps to it.
         """
-        self._write([{"refused": key, "reserve": reserved_tokens, "wait": wait_seconds}])
+        self._write([{"refused": key, **_describe_reserve(reserved), "wait": wait_seconds}])
 
     async def record_answers(self, receipts: Sequence[Receipt]) -> None:
         """Keep answers; returns once they are on disk.
@@ -217,26 +219,31 @@ class Journal:
             elif record.get("wait"):
                 self._not_before[record["refused"]] = record["at"] + record["wait"]
             if record["run"] == self._run_id:
-                self._count_spending(record, int(record["reserve"]))
+                self._count_spending(record)
         except (ValueError, KeyError, TypeError):
             logger.warning("teacher journal: an unreadable line is passed over")
 
-    def _count_spending(self, record: dict, reserved: int) -> None:
+    def _count_spending(self, record: dict) -> None:
+        reserved = Amount(1, int(record["reserve"]), int(record.get("reserve_picos", 0)))
         if "ask" in record:
-            self.spent_requests += 1
-            self.spent_tokens += reserved
+            self.spent += reserved
         elif "refused" in record:
-            self.spent_requests -= 1
-            self.spent_tokens -= reserved
+            self.spent -= reserved
         else:
-            self.spent_tokens += _read_answer(record).num_tokens - reserved
+            cost = Amount(1, _read_answer(record).num_tokens, int(record.get("picos", 0)))
+            self.spent += cost - reserved
+
+
+def _describe_reserve(reserved: Amount) -> dict[str, int]:
+    return {"reserve": reserved.tokens, "reserve_picos": reserved.picos}
 
 
 def _describe(receipt: Receipt) -> dict[str, object]:
     answer = receipt.answer
     return {
         "answer": receipt.key,
-        "reserve": receipt.reserved_tokens,
+        **_describe_reserve(receipt.reserved),
+        "picos": receipt.cost.picos,
         "text": answer.text,
         "prompt_tokens": answer.prompt_tokens,
         "completion_tokens": answer.completion_tokens,

@@ -19,6 +19,7 @@ from loam_runtime.data.examples import Example
 from loam_runtime.errors import InputError
 from loam_runtime.observability.monitor import StageMonitor
 from loam_runtime.storage.local import cache_dir
+from loam_runtime.synthesis.budget import find_prices
 from loam_runtime.synthesis.collect import describe_rejections, share_quotas
 from loam_runtime.synthesis.dataset import SyntheticDataset
 from loam_runtime.synthesis.drawing import Drawing
@@ -54,7 +55,8 @@ class SyntheticPipeline:
         filters: settings of filters by name, as under `synthesis.filters` of a manifest, such as
             {"language": {"enabled": False}}.
         sampling: of the teacher's tokens.
-        max_requests, max_tokens: budget of one `generate`; 0 for no limit.
+        max_requests, max_tokens, max_cost: budget of one `generate`; 0 for no limit.
+        prices: of a million prompt and completion tokens, in the currency of `max_cost`.
         journal_dir: where answers are kept, so that none is paid for twice; by default in Loam's
             cache folder.
         on_untrusted_filter: see `ConsistencyFilter`.
@@ -78,6 +80,8 @@ class SyntheticPipeline:
         sampling: SamplingSettings = DEFAULT_SAMPLING,
         max_requests: int = 0,
         max_tokens: int = 0,
+        max_cost: float = 0.0,
+        prices: tuple[float, float] | None = None,
         journal_dir: Path | None = None,
         on_untrusted_filter: OnUntrusted = "keep",
         random_seed: int = 0,
@@ -91,7 +95,17 @@ class SyntheticPipeline:
         self._strategy = strategy
         self._filters = read_settings(filters or {})
         self._sampling = sampling
-        self._budget = {"max_requests": max_requests, "max_tokens": max_tokens}
+        self._budget = {
+            "max_requests": max_requests,
+            "max_tokens": max_tokens,
+            "max_cost": max_cost,
+            "prices": find_prices(self._teacher.model, prices),
+        }
+        if max_cost and not self._budget["prices"]:
+            raise InputError(
+                f"max_cost needs the prices of {self._teacher.model!r}, which are not known.",
+                remedy="Give prices=(prompt, completion), each for a million tokens.",
+            )
         self._journal_dir = journal_dir or cache_dir() / "teacher" / "journal"
         self._on_untrusted_filter = on_untrusted_filter
         self._random_seed = random_seed
@@ -121,7 +135,8 @@ class SyntheticPipeline:
 
         Raises:
             InputError: seeds that cannot be used, or a strategy that does not fit them.
-            BudgetError: the budget ended first; the answers are kept for the next call.
+            BudgetError: the budget ended before half of them were there; the answers are kept for
+                the next call.
             CredentialsError, TeacherError: the teacher refuses, is down, or is of no use.
         """
         from loam_runtime.synthesis.columns import read_seeds
@@ -211,6 +226,7 @@ class SyntheticPipeline:
                 "filters": chain.describe(),
                 "wanted": target_count,
                 "missing": target_count - len(rows),
+                "stopped": collection.stopped,
             },
         )
 

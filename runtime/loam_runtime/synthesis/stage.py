@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from loam_runtime.data.examples import iterate_examples, to_dataset
 from loam_runtime.observability.monitor import NullMonitor, StageMonitor
+from loam_runtime.synthesis.budget import PriceList
 from loam_runtime.synthesis.collect import describe_rejections, share_quotas
 from loam_runtime.synthesis.drawing import Drawing
 from loam_runtime.synthesis.filters.base import FilterChain
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from loam_runtime.data.prompt import PromptContract
 
 
+_MONEY: Any = {"budget": True, "annotation_price": True, "teacher": {"openai": {"prices"}}}
+
+
 @dataclass(frozen=True, slots=True)
 class SynthesisResult:
     """What the stage leaves.
@@ -35,13 +39,14 @@ class SynthesisResult:
         rejected: rows that were not used: input, target, reason, filter, score, source.
         report: draws, the funnel filter by filter and class by class, how far each filter is
             trusted, rows wanted and missing.
-        usage: requests and tokens, of this start and (`spent_*`) of the whole run.
+        usage: requests, tokens and, where prices are known, money; of this start and (`spent_*`)
+            of the whole run.
     """
 
     kept: Dataset
     rejected: list[dict[str, object]]
     report: dict[str, Any]
-    usage: dict[str, int]
+    usage: dict[str, float]
 
 
 def synthesize(
@@ -72,7 +77,7 @@ def synthesize(
         journal_store: copy of the journal in object storage.
 
     Raises:
-        BudgetError: the budget ended before the target was reached.
+        BudgetError: the budget ended before there were rows enough to train on, see `Collector`.
         CredentialsError, TeacherError: the teacher refuses, is down, or writes nothing usable.
         InputError: the strategy does not fit the task, or an untrusted filter is to fail.
     """
@@ -110,6 +115,8 @@ def synthesize(
         run_id=_compute_run_id(spec, contract, brief),
         max_requests=spec.budget.max_requests,
         max_tokens=spec.budget.max_tokens,
+        max_cost=spec.budget.max_cost,
+        prices=_read_prices(spec),
         journal_store=journal_store,
         monitor=monitor,
     )
@@ -141,6 +148,7 @@ def _draw_and_select(
         "wanted": spec.target_count,
         "kept": len(kept),
         "missing": spec.target_count - len(kept),
+        "stopped": collection.stopped,
     }
     monitor.log("synthesis finished", kept=len(kept), missing=report["missing"], **usage)
     chosen = {row.id for row in kept}
@@ -163,10 +171,15 @@ def _read_sampling(spec: Synthesis) -> SamplingSettings:
     )
 
 
+def _read_prices(spec: Synthesis) -> PriceList:
+    found = spec.teacher.openai.find_prices() if spec.teacher.openai else None
+    return PriceList(found.prompt, found.completion) if found else PriceList()
+
+
 def _compute_run_id(spec: Synthesis, contract: PromptContract, brief: TaskBrief) -> str:
-    """The run's name in the journal: of all that shapes it, except the budget, which may rise."""
+    """The run's name in the journal: of all that shapes it, without money: that may change."""
     shape = [
-        spec.model_dump(mode="json", exclude={"budget"}),
+        spec.model_dump(mode="json", exclude=_MONEY),
         contract.to_json(),
         [seed.id for seed in brief.seeds],
         brief.description,

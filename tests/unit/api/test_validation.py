@@ -119,6 +119,7 @@ BROKEN_RULES = {
     "data.template.labels": {"data": {"template": {"labels": {"a": "x", "b": "x"}}}},
     "data.rowFormat": {"data": {"rowFormat": "text"}},
     "synthesis.budget.maxTokens": {"synthesis": {"budget": {"maxTokens": 10}}},
+    "synthesis.budget.maxCost": {"synthesis": {"budget": {"maxCost": 0.5}}},
     "synthesis.teacher.openai": {"synthesis": {"teacher": {"kind": "openai"}}},
     "synthesis.teacher.kind": {
         "synthesis": {"teacher": {"openai": {"baseURL": "http://host/v1", "model": "m"}}}

@@ -3,35 +3,54 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loam_runtime.errors import BudgetError
-from loam_runtime.synthesis.budget import BudgetLedger
+from loam_runtime.synthesis.budget import PICOS, Amount, BudgetLedger, PriceList
+from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
+
+COUNT = st.integers(0, 300)
 
 
 @given(
-    st.integers(1, 2000),
-    st.lists(st.tuples(st.integers(1, 300), st.integers(0, 300)), min_size=1, max_size=30),
+    st.integers(0, 20),
+    st.integers(0, 2000),
+    st.floats(0, 0.01),
+    st.tuples(st.floats(0, 50), st.floats(0, 50)),
+    st.lists(st.tuples(st.text(max_size=40), st.integers(1, 300), COUNT, COUNT, st.booleans())),
 )
-def test_never_overspent(limit: int, requests: list[tuple[int, int]]) -> None:
-    """Whatever answers cost up to their reservation, spending never passes the limit."""
+def test_never_overspent(max_requests, max_tokens, max_cost, prices, asked):
+    """Whatever comes back, with however many requests open at once, and whatever the prices:
+    no limit is passed by a single request."""
+    prices = PriceList(*prices)
 
     async def spend() -> None:
-        ledger = BudgetLedger(max_tokens=limit)
+        ledger = BudgetLedger(max_requests, max_tokens, max_cost, prices=prices)
 
-        async def ask(reserved: int, actual: int) -> None:
-            await ledger.reserve(1, reserved)
+        async def ask(prompt, most, prompt_tokens, tokens, is_refused) -> None:
+            request = TeacherRequest((("user", prompt),), max_tokens=most)
+            worst = prices.reserve(request)
+            await ledger.reserve(worst)
             await asyncio.sleep(0)
-            ledger.settle(1, reserved, min(reserved, actual))
-            assert ledger.spent_tokens <= limit
+            prompt_tokens = min(prompt_tokens, request.bound_prompt_tokens())
+            answer = TeacherAnswer("", prompt_tokens, min(tokens, most))
+            ledger.settle(worst, None if is_refused else prices.charge(answer))
+            check()
 
-        await asyncio.gather(*(ask(*request) for request in requests), return_exceptions=True)
-        assert ledger.spent_tokens <= limit
+        def check() -> None:
+            spent = ledger.spent
+            assert not max_requests or spent.requests <= max_requests
+            assert not max_tokens or spent.tokens <= max_tokens
+            assert not round(max_cost * PICOS) or spent.picos <= round(max_cost * PICOS)
 
-    asyncio.run(spend())
+        await asyncio.gather(*(ask(*each) for each in asked))
+
+    with contextlib.suppress(BudgetError):
+        asyncio.run(spend())
 
 
 def test_waits_for_room() -> None:
@@ -39,13 +58,13 @@ def test_waits_for_room() -> None:
 
     async def spend() -> int:
         ledger = BudgetLedger(max_tokens=100)
-        await ledger.reserve(1, 90)
-        second = asyncio.create_task(ledger.reserve(1, 50))
+        await ledger.reserve(Amount(1, 90))
+        second = asyncio.create_task(ledger.reserve(Amount(1, 50)))
         await asyncio.sleep(0)
         assert not second.done()
-        ledger.settle(1, 90, 20)
+        ledger.settle(Amount(1, 90), Amount(1, 20))
         await second
-        return ledger.spent_tokens
+        return ledger.spent.tokens
 
     assert asyncio.run(spend()) == 20
 
@@ -54,10 +73,10 @@ def test_message_says_what_was_spent() -> None:
     """The reader learns what was spent, of what, and that nothing is lost."""
 
     async def spend() -> None:
-        ledger = BudgetLedger(max_requests=2, spent_requests=2, spent_tokens=77)
-        await ledger.reserve(1, 1)
+        ledger = BudgetLedger(2, max_cost=1.5, spent=Amount(2, 77, PICOS // 4))
+        await ledger.reserve(Amount(1, 1))
 
-    with pytest.raises(BudgetError, match=r"2 of 2 requests.*kept"):
+    with pytest.raises(BudgetError, match=r"2 of 2 requests and 0.2500 of 1.5000 in money.*kept"):
         asyncio.run(spend())
 
 
@@ -66,11 +85,28 @@ def test_refused_request_costs_nothing() -> None:
 
     async def spend() -> tuple[int, int]:
         ledger = BudgetLedger(max_tokens=100)
-        await ledger.reserve(1, 60)
-        ledger.settle(1, 60, None)
-        refused = ledger.spent_tokens
-        await ledger.reserve(1, 60)
-        ledger.settle(1, 60, 60)
-        return refused, ledger.spent_tokens
+        await ledger.reserve(Amount(1, 60))
+        ledger.settle(Amount(1, 60), None)
+        refused = ledger.spent.tokens
+        await ledger.reserve(Amount(1, 60))
+        ledger.settle(Amount(1, 60), Amount(1, 60))
+        return refused, ledger.spent.tokens
 
     assert asyncio.run(spend()) == (0, 60)
+
+
+def test_price_of_an_exchange() -> None:
+    """Prices are for a million tokens, exact to the pico: rounding would let a million small
+    requests pass the limit."""
+    prices = PriceList(prompt=0.15, completion=0.60)
+    assert Amount(picos=prices.price(1_000_000, 1_000_000)).money == 0.75
+    assert prices.price(1, 1) * 1_000_000 == prices.price(1_000_000, 1_000_000)
+
+
+@given(st.text())
+def test_prompt_bound_holds_for_any_script(text: str) -> None:
+    """One byte is one token at worst: a Chinese or broken prompt cannot cost more than was
+    reserved for it."""
+    request = TeacherRequest((("user", text),), max_tokens=1)
+    assert request.bound_prompt_tokens() >= len(text.encode("utf-8", "surrogatepass"))
+    assert request.bound_prompt_tokens() >= request.estimate_prompt_tokens()

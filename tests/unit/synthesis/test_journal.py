@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from loam_runtime.errors import InputError, StorageError
+from loam_runtime.synthesis.budget import Amount
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
 from loam_runtime.synthesis.journal import Journal, Receipt
 
@@ -45,8 +46,8 @@ class MemoryStore:
 async def record(folder: Path, run_id: str = "run", store=None, keys=("k1",)) -> None:
     async with Journal(folder, run_id, store) as journal:
         for key in keys:
-            journal.record_ask(key, REQUEST, 100)
-            await journal.record_answers([Receipt(key, ANSWER, 100)])
+            journal.record_ask(key, REQUEST, Amount(1, 100))
+            await journal.record_answers([Receipt(key, ANSWER, Amount(1, 100), Amount(1, 15))])
 
 
 async def reopen(folder: Path, run_id: str = "run", store=None) -> Journal:
@@ -59,7 +60,7 @@ def test_answers_survive(tmp_path: Path) -> None:
     asyncio.run(record(tmp_path))
     journal = asyncio.run(reopen(tmp_path))
     assert journal.find("k1") == ANSWER
-    assert (journal.spent_requests, journal.spent_tokens) == (1, 15)
+    assert journal.spent == Amount(1, 15)
 
 
 def test_torn_last_line(tmp_path: Path) -> None:
@@ -91,13 +92,13 @@ def test_unanswered_request_stays_charged(tmp_path: Path) -> None:
 
     async def ask_only() -> None:
         async with Journal(tmp_path, "run") as journal:
-            journal.record_ask("k1", REQUEST, 100)
-            journal.record_ask("k2", REQUEST, 100)
-            journal.record_refusal("k2", 100)
+            journal.record_ask("k1", REQUEST, Amount(1, 100, 7))
+            journal.record_ask("k2", REQUEST, Amount(1, 100, 7))
+            journal.record_refusal("k2", Amount(1, 100, 7))
 
     asyncio.run(ask_only())
     journal = asyncio.run(reopen(tmp_path))
-    assert (journal.spent_requests, journal.spent_tokens) == (1, 100)
+    assert journal.spent == Amount(1, 100, 7)
 
 
 def test_runs_share_answers_not_spending(tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def test_runs_share_answers_not_spending(tmp_path: Path) -> None:
     asyncio.run(record(tmp_path, "first"))
     journal = asyncio.run(reopen(tmp_path, "second"))
     assert journal.find("k1") == ANSWER
-    assert journal.spent_tokens == 0
+    assert journal.spent == Amount()
 
 
 def test_lost_disk(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_lost_disk(tmp_path: Path) -> None:
     assert len(store.objects) == 2
     journal = asyncio.run(reopen(tmp_path / "b", store=store))
     assert journal.find("k1") == journal.find("k2") == ANSWER
-    assert journal.spent_requests == 2
+    assert journal.spent.requests == 2
 
 
 def test_killed_before_upload(tmp_path: Path) -> None:
@@ -167,8 +168,8 @@ def test_pause_outlives_the_process(tmp_path: Path) -> None:
 
     async def refuse() -> None:
         async with Journal(tmp_path, "run") as journal:
-            journal.record_ask("k1", REQUEST, 100)
-            journal.record_refusal("k1", 100, 60.0)
+            journal.record_ask("k1", REQUEST, Amount(1, 100, 7))
+            journal.record_refusal("k1", Amount(1, 100), 60.0)
 
     asyncio.run(refuse())
     journal = asyncio.run(reopen(tmp_path))
