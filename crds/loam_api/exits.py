@@ -20,4 +20,5 @@ class ExitCode(IntEnum):
     BUDGET_SPENT = 13
     OUT_OF_MEMORY = 14
     DIVERGED = 15  # non-finite loss or weights
+    AWAITS_REVIEW = 16  # a person has to look at the synthetic rows; then the same command again
     INTERRUPTED = 130  # Ctrl-C or SIGTERM; the same command resumes

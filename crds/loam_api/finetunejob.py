@@ -36,7 +36,14 @@ from loam_api.data_block import (
     ValidationSplit,
 )
 from loam_api.status import FineTuneJobStatus
-from loam_api.synthesis_block import Budget, OpenAITeacher, Sampling, Synthesis, Teacher
+from loam_api.synthesis_block import (
+    Budget,
+    OpenAITeacher,
+    Sampling,
+    SpotCheck,
+    Synthesis,
+    Teacher,
+)
 from loam_api.training_block import (
     Checkpointing,
     EarlyStopping,
@@ -75,6 +82,7 @@ __all__ = [
     "Sampling",
     "SecretKeyRef",
     "SecretRef",
+    "SpotCheck",
     "Synthesis",
     "Task",
     "Teacher",

@@ -17,7 +17,7 @@ MAX_DOCUMENT_BYTES = 16 * 1024
 MAX_MEMORY_BYTES = 2**50
 
 Stage = Literal[
-    "split", "synthesize", "plan", "baselines", "train", "evaluate", "report", "publish"
+    "split", "synthesize", "review", "plan", "baselines", "train", "evaluate", "report", "publish"
 ]
 Summary = Annotated[str, StringConstraints(max_length=64)]
 RunKey = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{16})?$")]
@@ -48,6 +48,7 @@ class ResultDocument(_Strict):
         run_key: of the run that the inputs and the spec make.
         is_published: there is nothing left to do: the run's adapter is in the output's store.
         cost: what the teacher has cost, with its currency; "" where prices are not known.
+        is_reviewed: a person has decided about this run's rows before.
         worker_memory_bytes: what a training worker needs by the plan; 0 where unknown.
     """
 
@@ -55,6 +56,7 @@ class ResultDocument(_Strict):
     message: Message = ""
     run_key: RunKey = ""
     is_published: bool = False
+    is_reviewed: bool = False
     worker_memory_bytes: int = Field(default=0, ge=0, le=MAX_MEMORY_BYTES)
     cost: Word = ""
     method: Word = ""

@@ -12,6 +12,7 @@ MAX_CONDITIONS = 16
 MAX_RETRY_TOKENS = 20
 MAX_MESSAGE_LENGTH = 1024
 MAX_LOG_LENGTH = 4096
+MAX_REVIEWED_ROWS = 500
 
 Phase = Literal[
     "Pending",
@@ -99,6 +100,20 @@ class ProfileUse(StatusModel):
     digest: Word = Field(description="SHA-256 of the copy in the job's ConfigMap.")
 
 
+class Review(StatusModel):
+    """What a person decided about the synthetic rows, and about which run's."""
+
+    decision: Literal["approved", "rejected"] = Field(
+        description="rejected: the rows named here, and rows like them, leave the set."
+    )
+    run_key: Word = Field(default="", description="Of the run whose rows they are.")
+    rejected_rows: list[Word] = Field(
+        default_factory=list, max_length=MAX_REVIEWED_ROWS, description="Row ids of the sample."
+    )
+    by: Word = Field(default="", description="As who decided says it; not checked.")
+    time: Time = Field(default="", description="When the decision was seen, RFC 3339.")
+
+
 class FineTuneJobStatus(StatusModel):
     """What was observed."""
 
@@ -141,6 +156,9 @@ class FineTuneJobStatus(StatusModel):
     )
     worker_memory: Word | None = Field(
         default=None, description="What a worker is given where the job does not say, e.g. 6Gi."
+    )
+    review: Review | None = Field(
+        default=None, description="The human spot check, once it is decided."
     )
     retry_tokens: list[Word] = Field(
         default_factory=list,

@@ -17,6 +17,7 @@ from loam_api.base import (
     SecretKeyRef,
 )
 from loam_api.filters_block import Filters
+from loam_api.status import MAX_REVIEWED_ROWS
 from loam_api.teacher_prices import LIST_PRICES
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -124,6 +125,18 @@ class Budget(ApiModel):
     )
 
 
+class SpotCheck(ApiModel):
+    """A sample of the kept rows for a person to look at."""
+
+    sample_size: int = Field(
+        default=50, ge=1, le=MAX_REVIEWED_ROWS, description="Rows, by label and score in turn."
+    )
+    required: bool = Field(
+        default=False,
+        description="Hold the job, without a pod, until `loam approve` or `loam reject`.",
+    )
+
+
 class Synthesis(ApiModel):
     """How synthetic examples are made and which are kept."""
 
@@ -204,4 +217,8 @@ class Synthesis(ApiModel):
         default="keep",
         description="What to do when the label-consistency filter is no better than the majority "
         "class on the seeds: keep the rows it would have judged, or fail.",
+    )
+    spot_check: SpotCheck | None = Field(
+        default=None,
+        description="A sample for a person to look at: data/spot_check.csv and in the report.",
     )

@@ -17,6 +17,7 @@ class Launch:
         micro_batch_divisor: by which its micro-batch is smaller than planned.
         run_key: of the run, once the step `prepare` has told it.
         worker_memory: what a worker gets where the job does not say; "" before the plan.
+        review: what a person decided about the rows, as JSON; "" where nobody was asked.
         profile: the rules that it is under.
     """
 
@@ -26,6 +27,7 @@ class Launch:
     micro_batch_divisor: int = 1
     run_key: str = ""
     worker_memory: str = ""
+    review: str = ""
     profile: Profile = field(default_factory=Profile)
 
 

@@ -59,6 +59,13 @@ FAILURES = (
         "checkpoints are kept.",
     ),
     Failure(
+        "ReviewRejected",
+        "the annotation loam.dev/review: rejected without rows",
+        "never",
+        "Change synthesis or the seeds in a job of a new name; or, to take the decision back, set "
+        "loam.dev/review to approved and then loam.dev/retry.",
+    ),
+    Failure(
         "HeadLost",
         "the head pod or the RayJob is gone or another one",
         "free",

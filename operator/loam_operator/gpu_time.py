@@ -24,6 +24,7 @@ SAMPLE_SECONDS = 5.0
 _WORK_BY_STAGE = {
     None: "starting",
     "split": "preparing",
+    "review": "preparing",
     "plan": "preparing",
     "baselines": "evaluating",
     "train": "training",

@@ -6,13 +6,14 @@ from datetime import datetime, timedelta
 
 from loam_api.finetunejob import FineTuneJobSpec
 from loam_api.progress_document import ResultDocument
-from loam_api.status import Attempt, FineTuneJobStatus, Progress
+from loam_api.status import Attempt, FineTuneJobStatus, Progress, Review
 from loam_operator.decision import Launch
 from loam_operator.failures import FAILURES_BY_NAME, Failure
 from loam_operator.judge import Verdict
 from loam_operator.quantities import format_memory
+from loam_operator.review import build_decision, is_decided
 from loam_operator.status import change, clean_text, format_time, parse_time
-from loam_operator.steps import list_steps
+from loam_operator.steps import REVIEW, TRAIN, list_steps
 
 _FIRST_BACKOFF_SECONDS = 10
 _MOST_BACKOFF_SECONDS = 300
@@ -31,7 +32,7 @@ def find_reason(status: FineTuneJobStatus, number: int) -> str:
 
 
 def find_next_step(spec: FineTuneJobSpec, status: FineTuneJobStatus) -> str:
-    """The first step that no attempt has done yet; "" where all are done.
+    """The first step that is not done yet; "" where all are done.
 
     A retry by hand begins with the first: what made the job fail may have been its data. What is
     done is done quickly again, since the run's finished stages are kept.
@@ -42,6 +43,8 @@ def find_next_step(spec: FineTuneJobSpec, status: FineTuneJobStatus) -> str:
         for attempt in status.attempts
         if attempt.reason == "Succeeded" and attempt.number >= first
     }
+    if is_decided(status) or TRAIN in done:
+        done.add(REVIEW)
     return next((step for step in list_steps(spec) if step not in done), "")
 
 
@@ -96,6 +99,9 @@ def note_pods(status: FineTuneJobStatus, uid: str, verdict: Verdict) -> FineTune
 def note_result(status: FineTuneJobStatus, result: ResultDocument) -> FineTuneJobStatus:
     """Remember what a step that is done has found out."""
     memory = format_memory(result.worker_memory_bytes) if result.worker_memory_bytes else ""
+    if result.is_reviewed:  # by an earlier job of the same inputs, or before a retry
+        known = Review(decision="approved", run_key=result.run_key, by="an earlier review")
+        status = change(status, review=known)
     return change(
         status,
         run_key=result.run_key or status.run_key,
@@ -139,6 +145,7 @@ def build_launch(status: FineTuneJobStatus, live: Attempt) -> Launch:
         micro_batch_divisor=2 ** ends.count("OutOfMemory"),
         run_key=status.run_key or "",
         worker_memory=status.worker_memory or "",
+        review=build_decision(status.review) if is_decided(status) else "",
     )
 
 

@@ -19,7 +19,7 @@ from loam_operator.steps import TRAIN
 from loam_operator.waits import describe_queue, find_wait
 
 _EXIT_IN_MESSAGE = re.compile(r"exit code (\d{1,3})\b")
-_PREPARING = ("split", "synthesize")
+_PREPARING = ("split", "synthesize", "review")
 _FINISHING = ("evaluate", "report", "publish")
 
 Outcome = Literal["absent", "active", "succeeded", "failed"]

@@ -7,6 +7,7 @@ from typing import Literal
 
 from loam_operator.failures import FAILURES_BY_NAME
 from loam_operator.observed import JobView
+from loam_operator.review import describe_decision
 from loam_operator.states import WAITING, State
 from loam_operator.status import read_state, read_status
 
@@ -30,6 +31,8 @@ class News:
 def find_news(before: JobView, after: JobView) -> News | None:
     """What a write of a job's status tells; None for progress and other small things."""
     old, new = read_status(before.status), read_status(after.status)
+    if new.review is not None and new.review != old.review:
+        return News("Normal", "Reviewed", describe_decision(new.review))
     state = read_state(new)
     if state is None or (read_state(old), old.attempt) == (state, new.attempt):
         return None

@@ -18,6 +18,7 @@ class JobView:
 
     Attributes:
         retry_token: value of the annotation that asks for a retry; "" without it.
+        review: the annotations of a human spot check, by name.
         queue_labels: labels that a queue reads, handed on to the RayJobs.
         created_at: by the API server's clock, in whole seconds.
         spec, status: as the API server holds them.
@@ -30,6 +31,7 @@ class JobView:
     resource_version: str
     is_deleting: bool = False
     retry_token: str = ""
+    review: Mapping[str, str] = field(default_factory=dict)
     queue_labels: Mapping[str, str] = field(default_factory=dict)
     created_at: datetime | None = None
     spec: Mapping[str, Any] = field(default_factory=dict)

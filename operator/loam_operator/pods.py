@@ -38,6 +38,7 @@ def build_head_pod(job: JobView, spec: FineTuneJobSpec, launch: Launch, settings
         {"name": "LOAM_STEP", "value": launch.step},
         {"name": "LOAM_ATTEMPT", "value": str(launch.attempt)},
         {"name": "LOAM_RUN_KEY", "value": launch.run_key},
+        *([{"name": "LOAM_REVIEW", "value": launch.review}] if launch.review else []),
         {"name": "LOAM_JOB_UID", "value": job.uid},
         {"name": "LOAM_PROGRESS", "value": f"{job.namespace}/{name_progress(job.name)}"},
         {"name": "LOAM_MICRO_BATCH_DIVISOR", "value": str(launch.micro_batch_divisor)},

@@ -36,17 +36,19 @@ from loam_operator.log_lines import keep_lines
 from loam_operator.names import MAX_ATTEMPT_NUMBER
 from loam_operator.observed import Observed
 from loam_operator.profiles import NoProfileError, Profile, find_kept, find_profile
+from loam_operator.review import describe_decision, describe_wait, read_review, refuses_all
 from loam_operator.states import State
 from loam_operator.status import (
     change,
     clean_text,
     enter_state,
+    format_time,
     has_detail,
     parse_time,
     read_state,
     read_status,
 )
-from loam_operator.steps import count_gpus
+from loam_operator.steps import REVIEW, count_gpus
 from loam_operator.waits import REFUSED, WAIT_IS_TROUBLE_AFTER, name_refusal
 
 # A RayJob that nobody speaks of any more is looked at again after this time.
@@ -108,6 +110,7 @@ def _stay_ended(
             status,
             retry_tokens=[*status.retry_tokens, token][-MAX_RETRY_TOKENS:],
             first_counted_attempt=last + 1,
+            review=None,  # asked for anew, unless the run turns out to have been reviewed
             start_time=None,
             profile=None,  # the rules as they are now
         )
@@ -303,6 +306,14 @@ def _start_or_wait(
     due = retry_at(status)
     if due is not None and due > now:
         return Decision(status, requeue_seconds=(due - now).total_seconds())
+    step = find_next_step(spec, status)
+    if step == REVIEW:
+        review = read_review(observed.job, status, now)
+        if review is None:
+            return _await_review(observed, spec, status, now)
+        if refuses_all(review):
+            return _fail(observed, status, "ReviewRejected", describe_decision(review), now)
+        status = change(status, review=review)
     is_first = not status.attempts
     if not is_first and status.attempts[-1].number >= MAX_ATTEMPT_NUMBER:
         return _fail(observed, status, "Unknown", "The job has used up its attempt numbers.", now)
@@ -315,6 +326,17 @@ def _start_or_wait(
     status = enter_state(status, "Starting", now)
     live = status.attempts[-1]
     return _build_launch(status, live, profile, is_weighty=not is_first)
+
+
+def _await_review(
+    observed: Observed, spec: FineTuneJobSpec, status: FineTuneJobStatus, now: datetime
+) -> Decision:
+    """Nothing runs until a person has decided; the deadline goes on, as it does in a queue."""
+    status = change(status, start_time=status.start_time or format_time(now))
+    detail = describe_wait(observed.job, spec, status)
+    status = enter_state(status, "AwaitingReview", now, detail)
+    seconds = min(seconds_until_deadline(spec, status, now), RECHECK_SECONDS)
+    return Decision(status, list_leftovers(observed, status), requeue_seconds=seconds)
 
 
 def _await_pods(observed: Observed, status: FineTuneJobStatus, now: datetime) -> Decision:

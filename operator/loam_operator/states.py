@@ -64,6 +64,7 @@ WAITING = (
 _ACTIVE = ("Starting", *WAITING, "Queued", "Preparing", "Training", "Finishing")
 _FAILED = tuple(failure.name for failure in FAILURES)
 _ENDS = (
+    "AwaitingReview",
     "Succeeded",
     "Retrying",
     "Suspending",
@@ -95,6 +96,23 @@ STATES = (
         "Preparing", "Preparing", "Attempt {attempt} ({step}) prepares the data.", _FROM_ACTIVE, 1
     ),
     State(
+        "AwaitingReview",
+        "AwaitingReview",
+        "No pod runs: the job waits for a person to look at synthetic rows, in {detail} Then "
+        "`loam approve NAME`, or `loam reject NAME --rows ID,ID`; or set the annotation "
+        "loam.dev/review to approved, or to rejected with the ids in loam.dev/review-rows.",
+        (
+            "Starting",
+            "Suspending",
+            "Suspended",
+            "Retrying",
+            "ProfileUnavailable",
+            *_FAILED,
+        ),
+        1,
+        is_retold=True,
+    ),
+    State(
         "Training",
         "Training",
         "Attempt {attempt} measures the base model and trains.",
@@ -112,7 +130,7 @@ STATES = (
         "Retrying",
         "Pending",
         "{detail} A new attempt starts when the pods of the last one are gone.",
-        ("Starting", "ProfileUnavailable", "Suspending", "Suspended", *_FAILED),
+        ("Starting", "AwaitingReview", "ProfileUnavailable", "Suspending", "Suspended", *_FAILED),
     ),
     State(
         "NameConflict",
@@ -135,13 +153,13 @@ STATES = (
         "Suspending",
         "Suspended",
         "The pods are being given back.",
-        ("Suspended", "Starting", "Retrying", "ProfileUnavailable", *_FAILED),
+        ("Suspended", "Starting", "AwaitingReview", "Retrying", "ProfileUnavailable", *_FAILED),
     ),
     State(
         "Suspended",
         "Suspended",
         "The job is suspended; set spec.suspend to false to go on.",
-        ("Starting", "ProfileUnavailable", *_FAILED),
+        ("Starting", "AwaitingReview", "ProfileUnavailable", *_FAILED),
         is_reconciling=False,
         is_suspended=True,
     ),

@@ -10,16 +10,22 @@ from loam_api.finetunejob import FineTuneJobSpec
 
 PREPARE = "prepare"
 GENERATE = "generate"
+REVIEW = "review"  # no attempt and no pod: the job waits for a person
 TRAIN = "train"
 STEPS = (PREPARE, GENERATE, TRAIN)
 
 
 def list_steps(spec: FineTuneJobSpec) -> tuple[str, ...]:
-    """The steps of this job, in order; a single worker generates and trains in one."""
-    teacher = spec.synthesis.teacher.kind if spec.synthesis else ""
-    if teacher == "self" and spec.compute.workers.max > 1:
-        return PREPARE, GENERATE, TRAIN
-    return PREPARE, TRAIN
+    """The steps of this job, in order.
+
+    A single worker generates and trains in one, unless a person looks at the rows in between.
+    """
+    synthesis = spec.synthesis
+    has_review = bool(synthesis and synthesis.spot_check and synthesis.spot_check.required)
+    is_own_teacher = bool(synthesis and synthesis.teacher.kind == "self")
+    has_generate = is_own_teacher and (spec.compute.workers.max > 1 or has_review)
+    steps = (PREPARE, GENERATE if has_generate else "", REVIEW if has_review else "", TRAIN)
+    return tuple(step for step in steps if step)
 
 
 def count_workers(step: str, spec: FineTuneJobSpec) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from loam_api import review
 from loam_api.finetuneprofile import FineTuneProfileSpec
 from loam_api.problems import join_path
 from loam_api.progress_document import MAX_DOCUMENT_BYTES, name_progress_key
@@ -36,6 +37,7 @@ def view_job(raw: Raw) -> JobView:
     metadata = raw["metadata"]
     labels = metadata.get("labels") or {}
     spec, status = _copy(raw.get("spec") or {}), _copy(raw.get("status") or {})
+    annotations = metadata.get("annotations") or {}
     return JobView(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -43,7 +45,8 @@ def view_job(raw: Raw) -> JobView:
         generation=metadata.get("generation", 0),
         resource_version=metadata["resourceVersion"],
         is_deleting="deletionTimestamp" in metadata,
-        retry_token=(metadata.get("annotations") or {}).get(RETRY_ANNOTATION, ""),
+        retry_token=annotations.get(RETRY_ANNOTATION, ""),
+        review={name: annotations[name] for name in review.ANNOTATIONS if name in annotations},
         queue_labels={name: labels[name] for name in QUEUE_LABELS if name in labels},
         created_at=parse_time(metadata.get("creationTimestamp")),
         # What was started once goes on; what has not been is refused by the name of the field.

@@ -44,6 +44,7 @@ class Attempt:
         ray_job_id: Ray's name for this submission; new when a queue admits the pods again.
         progress: namespace and name of the job's progress ConfigMap.
         micro_batch_divisor: how much smaller micro-batches are than planned.
+        review: what a person decided about the synthetic rows, as JSON; "" for nothing.
     """
 
     step: str
@@ -54,6 +55,7 @@ class Attempt:
     ray_job_id: str
     progress: str
     micro_batch_divisor: int
+    review: str = ""
 
 
 def read_attempt(environment: Mapping[str, str] = os.environ) -> Attempt:
@@ -73,6 +75,7 @@ def read_attempt(environment: Mapping[str, str] = os.environ) -> Attempt:
             ray_job_id=config.get("metadata", {}).get("job_submission_id", ""),
             progress=environment["LOAM_PROGRESS"],
             micro_batch_divisor=int(environment.get("LOAM_MICRO_BATCH_DIVISOR", "1")),
+            review=environment.get("LOAM_REVIEW", ""),
         )
     except (KeyError, ValueError) as exc:
         raise LoamError(
@@ -138,6 +141,7 @@ def _do_step(
         step=attempt.step,
         run_key=attempt.run_key,
         micro_batch_divisor=attempt.micro_batch_divisor,
+        review=attempt.review,
     )
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from loam_api.exits import ExitCode
-from loam_runtime import cluster_commands
-from loam_runtime.errors import LoamError
+from loam_runtime import cluster_commands, review_commands
+from loam_runtime.errors import AwaitsReviewError, LoamError
 
 if TYPE_CHECKING:
     from loam_api.problems import Problem
@@ -162,7 +162,13 @@ def schema() -> None:
     print(json.dumps(build_manifest_schema(), indent=2))
 
 
-for _command in (cluster_commands.wait, cluster_commands.logs, cluster_commands.retry):
+for _command in (
+    review_commands.approve,
+    review_commands.reject,
+    cluster_commands.wait,
+    cluster_commands.logs,
+    cluster_commands.retry,
+):
     app.command()(_command)
 
 
@@ -188,7 +194,8 @@ def main() -> NoReturn:
         _print_problems("The manifest is not valid", error.problems)
         sys.exit(ExitCode.BAD_MANIFEST)
     except LoamError as error:
-        print(f"Error: {error.message}", file=sys.stderr)
+        word = "Waiting" if isinstance(error, AwaitsReviewError) else "Error"
+        print(f"{word}: {error.message}", file=sys.stderr)
         if error.remedy:
             print(f"What to do: {error.remedy}", file=sys.stderr)
         sys.exit(error.exit_code)

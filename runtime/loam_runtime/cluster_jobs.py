@@ -34,6 +34,7 @@ class JobState:
     metrics: Mapping[str, Any] | None = None
     kept_log: str = ""
     retry_token: str = ""
+    run_key: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -67,6 +68,7 @@ def read_state(raw: Mapping[str, Any]) -> JobState:
         attempt=status.get("attempt") or 0,
         metrics=status.get("metrics"),
         kept_log=(status.get("failureLog") or {}).get("text", ""),
+        run_key=status.get("runKey", ""),
         retry_token=(metadata.get("annotations") or {}).get(RETRY_ANNOTATION, ""),
     )
 
@@ -112,8 +114,12 @@ class ClusterJobs:
 
     def retry(self, name: str, token: str) -> None:
         """Ask for another try of a failed job; raises as `read`."""
+        self.annotate(name, {RETRY_ANNOTATION: token})
+
+    def annotate(self, name: str, annotations: Mapping[str, str | None]) -> None:
+        """Set annotations of a job, or take away those that are None; raises as `read`."""
         place = {**_PLACE, "namespace": self.namespace, "name": name}
-        body = {"metadata": {"annotations": {RETRY_ANNOTATION: token}}}
+        body = {"metadata": {"annotations": dict(annotations)}}
         self._call(
             name,
             lambda: self._custom.patch_namespaced_custom_object(

@@ -32,6 +32,7 @@ from loam_runtime.pipeline import (
 )
 from loam_runtime.remote import PipelineTask, run_on_worker
 from loam_runtime.sources import fetch_sources
+from loam_runtime.steps.review import is_reviewed, record_decision
 from loam_runtime.storage.registry import resolve_uri
 from loam_runtime.training.run_address import RunAddress
 
@@ -68,6 +69,7 @@ def prepare(job: FineTuneJob, base_dir: Path, this_try: Try, progress: Progress)
         message=f"Prepared: {rows} rows.",
         run_key=run_key,
         cost=_describe_cost(job.spec, stages),
+        is_reviewed=is_reviewed(run),
         worker_memory_bytes=needed,
     )
 
@@ -104,11 +106,13 @@ def use_workers(
     step: str,
     run_key: str,
     micro_batch_divisor: int,
+    review: str = "",
 ) -> ResultDocument:
     """The steps `generate` and `train`: lead the pipeline on the workers.
 
     Args:
         run_key: as the step `prepare` found it.
+        review: what a person decided about the synthetic rows; "" where nobody was asked.
 
     Raises:
         LoamError: any failure that a user can meet.
@@ -132,6 +136,7 @@ def use_workers(
             )
 
         with lead_run(run, job, this_try, progress, _METRICS) as monitor:
+            record_decision(run, review)
             run_on_worker(build_task, monitor)
         if not is_train:
             return ResultDocument(exit_code=int(ExitCode.DONE), run_key=run_key)

@@ -72,6 +72,12 @@ class DivergenceError(LoamError):
     exit_code = ExitCode.DIVERGED
 
 
+class AwaitsReviewError(LoamError):
+    """A person has to look at the synthetic rows first: no failure, but the end of this start."""
+
+    exit_code = ExitCode.AWAITS_REVIEW
+
+
 class StorageError(LoamError):
     """A store that failed after all retries; the same command may succeed later."""
 

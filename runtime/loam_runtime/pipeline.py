@@ -1,5 +1,5 @@
-"""The way of a job, in order: seeds -> split -> synthesis -> plan -> baselines -> training ->
-evaluation -> report -> publication. Read this file first.
+"""The way of a job, in order: seeds -> split -> synthesis -> review -> plan -> baselines ->
+training -> evaluation -> report -> publication. Read this file first.
 
 Everything durable is under the run's prefix in object storage; whoever runs the same job again
 goes on behind the last stage that was finished, and a finished job is left alone.
@@ -39,7 +39,17 @@ if TYPE_CHECKING:
     from loam_runtime.steps.context import JobContext
     from loam_runtime.storage.base import ObjectStore
 
-STAGES = ("split", "synthesize", "plan", "baselines", "train", "evaluate", "report", "publish")
+STAGES = (
+    "split",
+    "synthesize",
+    "review",
+    "plan",
+    "baselines",
+    "train",
+    "evaluate",
+    "report",
+    "publish",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +166,16 @@ def run_stages(
     context: JobContext, monitor: RunMonitor | RelayedMonitor, last: str = STAGES[-1]
 ) -> StageRunner:
     """The stages in order, to the last one wanted; each is skipped where this run has done it."""
-    from loam_runtime.steps import evaluate, plan, publish, report, split, synthesize, train
+    from loam_runtime.steps import (
+        evaluate,
+        plan,
+        publish,
+        report,
+        review,
+        split,
+        synthesize,
+        train,
+    )
 
     stages = StageRunner(context.run, context.work_dir, monitor)
     rows = stages.run("split", partial(split.split_data, context))
@@ -169,7 +188,12 @@ def run_stages(
         )
     if last == "synthesize":
         return stages
-    folders = (rows.folder, synthetic.folder if synthetic else None)
+    reviewed = None
+    if synthetic and review.is_required(context.job):
+        review.check_decision(context)
+        reviewed = stages.run("review", partial(review.review_rows, context, synthetic.folder))
+    written = reviewed or synthetic
+    folders = (rows.folder, written.folder if written else None)
     planned = stages.run("plan", partial(plan.plan_training, context, *folders))
     before = stages.run("baselines", partial(evaluate.measure_baselines, context, rows.folder))
     context.release_base_model()
@@ -178,7 +202,7 @@ def run_stages(
         "evaluate",
         partial(evaluate.measure_adapter, context, rows.folder, before, trained),
     )
-    outputs = report.RunOutputs(rows, synthetic, planned, before, trained, after)
+    outputs = report.RunOutputs(rows, synthetic, reviewed, planned, before, trained, after)
     stages.run("report", partial(report.write_report, context, outputs, stages))
     with monitor.stage("publish"):
         publish.publish_run(context, stages)

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from tests.tools.control_plane import ControlPlane
-from tests.tools.operator_process import OperatorProcess, Stage
+from tests.tools.operator_process import RUN_KEY, OperatorProcess, Stage
 from tests.tools.waiting import wait_until
 
 LOAM = [sys.executable, "-c", "from loam_runtime.cli import main; main()"]
@@ -62,6 +62,48 @@ def test_wait_and_retry_follow_a_job(
     code, out, _ = run_loam(control_plane, stage, "wait", "way", "--json")
     assert code == 0
     assert json.loads(out)["phase"] == "Succeeded"
+
+
+def test_a_review_is_decided_by_command_and_by_annotation(
+    control_plane: ControlPlane, operator: OperatorProcess, stage: Stage
+):
+    """A person at a terminal and a pipeline in Git speak the same language; while they think,
+    there is no RayJob that could hold a GPU."""
+    teacher = {"baseURL": "https://teacher.example/v1", "model": "m"}
+    synthesis = {
+        "targetCount": 10,
+        "teacher": {"kind": "openai", "openai": teacher},
+        "spotCheck": {"required": True},
+    }
+    for name in ("by-hand", "by-git"):
+        stage.apply(name, synthesis=synthesis)
+        stage.await_ray_job(f"{name}-prepare-a1")
+        stage.succeed(f"{name}-prepare-a1", 1, run_key=RUN_KEY)
+        job = stage.await_reason(name, "AwaitingReview")
+        assert job["status"]["phase"] == "AwaitingReview"
+        assert f"runs/{RUN_KEY}/data/spot_check.csv" in job["status"]["conditions"][0]["message"]
+        assert stage.find_ray_job(f"{name}-train-a2") is None
+    code, _, told = run_loam(
+        control_plane, stage, "reject", "by-hand", "--rows", "row-a1,b2", "--by", "anna"
+    )
+    assert code == 0, told
+    stage.change_job("by-git", {"metadata": {"annotations": {"loam.dev/review": "approved"}}})
+    environments = {}
+    for name in ("by-hand", "by-git"):
+        ray_job = stage.await_ray_job(f"{name}-train-a2")
+        head = ray_job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+        variables = {one["name"]: one.get("value") for one in head["containers"][0]["env"]}
+        environments[name] = json.loads(variables["LOAM_REVIEW"])
+    assert environments["by-hand"]["rejected_rows"] == ["a1", "b2"]
+    assert environments["by-git"]["decision"] == "approved"
+    review = stage.get_job("by-hand")["status"]["review"]
+    assert (review["by"], review["runKey"]) == ("anna", RUN_KEY)
+    wait_until(
+        lambda: ("Normal", "Reviewed") in stage.list_events("by-hand"), "the event of the review"
+    )
+    code, _, told = run_loam(control_plane, stage, "approve", "by-hand")
+    assert code == 10
+    assert "does not wait for a review" in told
 
 
 def finish_steps(stage: Stage, job: str, attempt: int) -> None:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -117,20 +118,23 @@ def play_operator_pod(cluster: ControlPlane, log: Path) -> Iterator[OperatorProc
         yield operator
 
 
-def write_team_job(path: Path) -> None:
+def write_team_job(path: Path, **more: Any) -> None:
     """A job within what the guide's profile allows."""
     spec = {
         "model": {"uri": "s3://models/tiny"},
         "data": {"task": "text", "seeds": {"uri": "s3://results/seeds.jsonl"}},
         "compute": {"worker": {"gpus": 1}},
         "output": {"uri": "s3://results/out", "secretRef": {"name": "storage"}},
+        **more,
     }
     head = {"apiVersion": "loam.dev/v1alpha1", "kind": "FineTuneJob"}
     path.write_text(yaml.safe_dump({**head, "metadata": {"name": NAMES["NAME"]}, "spec": spec}))
 
 
 # --- the guide from its beginning to its end -----------------------------------------------------
-def test_the_guide_works_as_it_is_written(cluster: ControlPlane, tmp_path: Path):
+def test_the_guide_works_as_it_is_written(
+    cluster: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """A command that does not work is found by whoever is in need of it: at night, in trouble."""
     shell = CommandLine(tmp_path / "clone", cluster.kubeconfig, TEAM)
     guide = Guide(shell)
@@ -138,6 +142,7 @@ def test_the_guide_works_as_it_is_written(cluster: ControlPlane, tmp_path: Path)
     with play_operator_pod(cluster, tmp_path / "operator.log"):
         let_a_team_in(guide, shell)
         stage = Stage(cluster.client, TEAM)
+        review_rows(guide, shell, stage, monkeypatch)
         pause_and_resume(guide, shell, stage)
         fail_and_try_again(guide, shell, stage)
         lose_the_head(guide, stage)
@@ -165,6 +170,37 @@ def let_a_team_in(guide: Guide, shell: CommandLine) -> None:
     write_team_job(shell.folder / "job.yaml")
     assert "created" in guide.run("kubectl apply -f job.yaml")
     assert "unchanged" in guide.run("kubectl apply --validate=strict -f job.yaml")
+
+
+def review_rows(
+    guide: Guide, shell: CommandLine, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each way to decide, on a job of its own that waits for it."""
+    (shell.folder / "spot_check.csv").write_text("row id,verdict\nrow-1f2e,bad\n")
+    synthesis = {"targetCount": 10, "spotCheck": {"required": True}}
+    for number, command in enumerate(
+        (
+            "loam approve NAME",
+            "loam reject NAME --rows row-1f2e,row-9c0d",
+            "loam approve NAME --verdicts spot_check.csv",
+            "loam reject NAME",
+        )
+    ):
+        name = f"review-{number}"
+        monkeypatch.setitem(NAMES, "NAME", name)
+        write_team_job(shell.folder / "review.yaml", synthesis=synthesis)
+        shell.run("kubectl apply -f review.yaml")
+        for attempt, step in enumerate(("prepare", "generate"), start=1):
+            stage.await_ray_job(f"{name}-{step}-a{attempt}")
+            stage.succeed(f"{name}-{step}-a{attempt}", attempt)
+        guide.run_like("kubectl wait finetunejob/NAME --for=jsonpath")
+        guide.run(command)
+        if number == 3:
+            stage.await_reason(name, "ReviewRejected")
+        else:
+            stage.await_ray_job(f"{name}-train-a3")
+        shell.run(f"kubectl delete finetunejob {name}")
+    monkeypatch.undo()
 
 
 def pause_and_resume(guide: Guide, shell: CommandLine, stage: Stage) -> None:

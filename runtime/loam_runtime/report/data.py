@@ -116,6 +116,18 @@ class VariationRow(TypedDict):
     median_words: int  # of the kept rows; 0 without any
 
 
+class SpotCheckPart(TypedDict):
+    """The sample for a person, and what the person said."""
+
+    decision: str  # "approved", "rejected" (of some rows), or "" where nobody was asked
+    by: str
+    time: str  # RFC 3339
+    num_sampled: int
+    num_rejected: int
+    num_alike: int  # rows that left because they are like rejected ones
+    rows: list[Sample]  # of the sample, rejected ones first; the reason is the verdict
+
+
 class SynthesisPart(TypedDict):
     """What became of the rows that the teacher wrote."""
 
@@ -132,6 +144,7 @@ class SynthesisPart(TypedDict):
     filter_note: str  # whether the label-consistency filter was trusted, and why
     kept_samples: list[Sample]
     rejected_samples: list[Sample]
+    spot_check: SpotCheckPart | None
 
 
 class BadRow(TypedDict):

@@ -14,6 +14,7 @@ from loam_runtime.report.build import build_report
 from loam_runtime.steps.evaluate import NO_TEST, read_predictions
 from loam_runtime.steps.export import describe_base
 from loam_runtime.steps.report_data import MODEL_NAMES, Outputs, build_report_data
+from loam_runtime.steps.report_review import read_spot_check
 from loam_runtime.steps.rows import JobTables, read_tables
 
 if TYPE_CHECKING:
@@ -24,14 +25,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunOutputs:
-    """What each stage left; `synthesis` is None in a job without one."""
+    """What each stage left; `synthesis` and `review` are None in a job without one."""
 
     split: StageOutput
     synthesis: StageOutput | None
+    review: StageOutput | None
     plan: StageOutput
     baselines: StageOutput
     training: StageOutput
     evaluation: StageOutput
+
+    @property
+    def rows(self) -> StageOutput | None:
+        """The stage that left the synthetic rows which were trained on."""
+        return self.review or self.synthesis
 
 
 def write_report(
@@ -39,7 +46,7 @@ def write_report(
 ) -> dict[str, Any]:
     """Write `report.html`, `report.json` and the adapter's `README.md`."""
     job = context.job
-    tables = read_tables(run.split.folder, run.synthesis.folder if run.synthesis else None)
+    tables = read_tables(run.split.folder, run.rows.folder if run.rows else None)
     lineage = {
         **{f"{role} SHA-256": digest for role, digest in context.sources.digests.items()},
         **{f"{name} version": version for name, version in collect_versions().items()},
@@ -78,7 +85,11 @@ def collect_outputs(run: RunOutputs, tables: JobTables) -> Outputs:
             {"input": row.input, "target": row.target, "reason": ""}
             for row in (iterate_examples(tables.synthetic) if tables.synthetic is not None else ())
         ],
-        rejected=_read_lines(rejected),
+        rejected=[
+            *_read_lines(rejected),
+            *_read_lines(run.review.folder / "rejected" / "review.jsonl" if run.review else None),
+        ],
+        spot_check=read_spot_check(run.synthesis, run.review),
         bad_rows=_read_lines(run.split.folder / "rejected" / "seeds.jsonl"),
     )
 
@@ -90,6 +101,7 @@ def describe_card(context: JobContext, run: RunOutputs) -> CardFacts:
     verdict = run.evaluation.result["verdict"]
     rows = run.training.result["numRows"]
     num_synthetic = run.synthesis.result["report"]["kept"] if run.synthesis else 0
+    num_synthetic = run.review.result["kept"] if run.review else num_synthetic
     teacher = ""
     if spec.synthesis:
         remote = spec.synthesis.teacher.openai

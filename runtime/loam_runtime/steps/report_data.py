@@ -15,6 +15,7 @@ from loam_runtime.report.data import (
     Prediction,
     ReportData,
     Sample,
+    SpotCheckPart,
     SynthesisPart,
 )
 from loam_runtime.steps.report_seeds import describe_design
@@ -52,6 +53,7 @@ class Outputs:
         inputs: text of each test row by id.
         predictions: answers by model name ("tuned", "zeroShot", ...).
         kept, rejected, bad_rows: rows of the synthesis, and of the user's files.
+        spot_check: what a person was shown and said.
     """
 
     split: dict[str, Any]
@@ -65,6 +67,7 @@ class Outputs:
     kept: list[Sample]
     rejected: list[dict[str, Any]]
     bad_rows: list[dict[str, Any]]
+    spot_check: SpotCheckPart | None = None
 
 
 def build_report_data(
@@ -226,13 +229,14 @@ def _describe_synthesis(job: FineTuneJob, outputs: Outputs) -> SynthesisPart | N
         "teacher": teacher,
         "num_requested": spec.target_count,
         "num_generated": report["rows"] + report["malformed"],
-        "num_kept": report["kept"],
+        "num_kept": len(outputs.kept),
         "rejected": dict(Counter(row["reason"] for row in rejected).most_common()),
         "per_class": _count_classes(job, outputs),
         **describe_design(report),
         "filter_note": _describe_trust(report["filters"]),
         "kept_samples": outputs.kept[:NUM_SAMPLES],
         "rejected_samples": rejected[:NUM_SAMPLES],
+        "spot_check": outputs.spot_check,
     }
 
 

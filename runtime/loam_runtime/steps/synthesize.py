@@ -11,6 +11,7 @@ from loam_runtime.data.examples import iterate_examples
 from loam_runtime.data.prompt import build_contract
 from loam_runtime.data.tables import read_table, write_table
 from loam_runtime.secrets import read_secret
+from loam_runtime.steps.review import offer_sample
 from loam_runtime.storage.cache import cache_dir
 from loam_runtime.storage.registry import is_local, open_store
 from loam_runtime.synthesis.openai_teacher import OpenAICompatibleTeacher
@@ -34,6 +35,7 @@ def synthesize_rows(
     contract = build_contract(context.job.spec.data, train["target"], context.tokenizer)
     result = draw_rows(context, train, contract, _read_held_out(split), monitor)
     _write_result(result, out)
+    offer_sample(context, list(iterate_examples(result.kept)), result.scores, out)
     return {"report": result.report, "usage": result.usage}
 
 

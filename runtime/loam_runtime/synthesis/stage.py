@@ -41,12 +41,14 @@ class SynthesisResult:
             trusted, rows wanted and missing.
         usage: requests, tokens and, where prices are known, money; of this start and (`spent_*`)
             of the whole run.
+        scores: quality by id of the kept rows that have one.
     """
 
     kept: Dataset
     rejected: list[dict[str, object]]
     report: dict[str, Any]
     usage: dict[str, float]
+    scores: dict[str, float]
 
 
 def synthesize(
@@ -158,7 +160,8 @@ def _draw_and_select(
         if row.id not in chosen
     ]
     rejected = describe_rejections([*collection.malformed, *chain.rejected, *spare])
-    return SynthesisResult(to_dataset(kept), rejected, report, usage)
+    scores = {row.id: chain.scores[row.id] for row in kept if row.id in chain.scores}
+    return SynthesisResult(to_dataset(kept), rejected, report, usage, scores)
 
 
 def _read_sampling(spec: Synthesis) -> SamplingSettings:
@@ -179,7 +182,7 @@ def _read_prices(spec: Synthesis) -> PriceList:
 def _compute_run_id(spec: Synthesis, contract: PromptContract, brief: TaskBrief) -> str:
     """The run's name in the journal: of all that shapes it, without money: that may change."""
     shape = [
-        spec.model_dump(mode="json", exclude=_MONEY),
+        spec.model_dump(mode="json", exclude={**_MONEY, "spot_check": True}),
         contract.to_json(),
         [seed.id for seed in brief.seeds],
         brief.description,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.unit.operator.world import Operator, World, make_profile
 
+from loam_api.review import ANNOTATION, ROWS_ANNOTATION, RUN_ANNOTATION
 from loam_operator.observed import Hint
 from loam_operator.status import read_state, read_status
 
@@ -30,6 +31,9 @@ RUBBISH = (
     '{"attempt": ATTEMPT, "result": {"exitCode": 0}}',
     '{"attempt": 7, "result": {"exitCode": 0}}',
 )
+
+REVIEWED: dict[str, Any] = {"targetCount": 10, "spotCheck": {"required": True}}
+WORDS = ("", "approved", "rejected", "aproved\n\x00")
 
 PROFILES: dict[str, dict[str, Any]] = {
     "closed": {"default": True, "allow": {"models": []}},
@@ -49,12 +53,15 @@ class Job(RuleBasedStateMachine):
         backoff=st.integers(0, 8),
         deadline=st.sampled_from([0, 0, 600]),
         ttl=st.sampled_from([0, 60]),
+        is_reviewed=st.booleans(),
     )
-    def apply(self, backoff: int, deadline: int, ttl: int) -> None:
+    def apply(self, backoff: int, deadline: int, ttl: int, is_reviewed: bool) -> None:
         self.world = World()
         self.world.change_spec(
             backoffLimit=backoff, activeDeadlineSeconds=deadline, clusterTTLSeconds=ttl
         )
+        if is_reviewed:
+            self.world.change_spec(synthesis=REVIEWED)
         self.operators = [Operator(self.world), Operator(self.world)]
         self.disturbances = 1
         self.was_retried = False
@@ -206,6 +213,16 @@ class Job(RuleBasedStateMachine):
         self.disturbances += 1
         self.world.update_job(retry_token=token)
 
+    @rule(
+        word=st.sampled_from(WORDS),
+        rows=st.sampled_from(["", "a1,b2", "a" * 100, ", ,"]),
+        run=st.sampled_from([None, "0123456789abcdef", "another"]),
+    )
+    def review(self, word: str, rows: str, run: str | None) -> None:
+        self.disturbances += 1
+        said = {ANNOTATION: word, ROWS_ANNOTATION: rows, RUN_ANNOTATION: run}
+        self.world.update_job(review={name: one for name, one in said.items() if one is not None})
+
     @rule(is_there=st.booleans())
     def take_a_name(self, is_there: bool) -> None:
         self.disturbances += 1
@@ -227,6 +244,7 @@ class Job(RuleBasedStateMachine):
         world.foreign, world.refusal, world.crash_in = set(), "", None
         world.profiles = {}
         world.change_spec(suspend=False)
+        world.update_job(review={ANNOTATION: "approved"})
         for _ in range(400):
             before = world.counts.total
             operator.hear_all()

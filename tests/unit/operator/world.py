@@ -27,8 +27,10 @@ from loam_operator.observed import (
     ProfileView,
     RayJobView,
 )
+from loam_operator.review import is_decided, refuses_all
 from loam_operator.states import INITIAL_STATES
 from loam_operator.status import MAX_STATUS_BYTES, measure_status, read_state, read_status
+from loam_operator.steps import REVIEW, TRAIN, list_steps
 from loam_operator.throttle import ProgressThrottle
 from loam_operator.worker import ConflictError, GoneError, RefusedError, TakenError, Worker
 
@@ -208,6 +210,9 @@ class World:
             if self._may_work(pod) and pod.attempt not in self.successes
         ]
         assert not working, f"attempt {launch.attempt} beside {working}"
+        if launch.step == TRAIN and REVIEW in list_steps(check_spec(self.job)):
+            assert is_decided(status), "trained on rows that nobody has looked at"
+            assert launch.review, "the pods do not know what was decided"
 
     def _check_profile(self, launch: Launch) -> None:
         """A job keeps to the rules that it started under, until somebody asks for a retry."""
@@ -237,6 +242,10 @@ class World:
         if old != new:
             self.transitions.append(new.name)
         assert measure_status(after) <= MAX_STATUS_BYTES
+        if new.name == "AwaitingReview":
+            assert all(one.reason for one in after.attempts), "pods are held while a person reads"
+        if after.review is not None and after.review != before.review:
+            assert not refuses_all(after.review), "went on with rows that were refused"
         numbers = [attempt.number for attempt in after.attempts]
         assert numbers == sorted(set(numbers))
         assert len([one for one in after.attempts if not one.reason]) <= 1

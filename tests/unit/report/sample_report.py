@@ -200,6 +200,18 @@ def build_synthesis() -> dict:
             {"input": "The courier left my box in the rain.", "target": "delivery", "reason": ""},
             {"input": "Why is there a fee on my invoice?", "target": "billing", "reason": ""},
         ],
+        "spot_check": {
+            "decision": "rejected",
+            "by": "anna",
+            "time": "2026-01-02T03:04:05Z",
+            "num_sampled": 2,
+            "num_rejected": 1,
+            "num_alike": 3,
+            "rows": [
+                {"input": "Refund of a tree?", "target": "billing", "reason": "rejected"},
+                {"input": "Where is my fee?", "target": "billing", "reason": ""},
+            ],
+        },
         "rejected_samples": [
             {
                 "input": "The package. The package. The package.",

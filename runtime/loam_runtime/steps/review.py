@@ -1,0 +1,157 @@
+"""The human spot check: a sample beside the run, a person's word, and the rows that stay by it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loam_api.review import SPOT_CHECK_FILE, ReviewDecision, parse_decision
+from loam_runtime.data.examples import Example, iterate_examples, to_dataset
+from loam_runtime.data.tables import read_table, write_table
+from loam_runtime.errors import AwaitsReviewError, InputError, StorageError
+from loam_runtime.storage.base import NotFoundError
+from loam_runtime.synthesis.spot_check import draw_sample, remove_rejected
+from loam_runtime.synthesis.verdict_file import write_sample
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from loam_api.finetunejob import FineTuneJob
+    from loam_runtime.observability.monitor import StageMonitor
+    from loam_runtime.steps.context import JobContext
+    from loam_runtime.storage.run_store import RunStore
+
+DECISION_FILE = "review/decision.json"
+STAGE = "review"
+
+
+def is_required(job: FineTuneJob) -> bool:
+    """Whether the job waits for a person."""
+    check = job.spec.synthesis.spot_check if job.spec.synthesis else None
+    return check is not None and check.required
+
+
+def offer_sample(
+    context: JobContext, rows: Sequence[Example], scores: Mapping[str, float], out: Path
+) -> None:
+    """Leave the sample where a person finds it, if the job has one.
+
+    A sample that is waited for lies beside the stage's own files, not among them: whoever fills it
+    in where it lies changes nothing that a hash was taken of.
+    """
+    spec = context.job.spec
+    check = spec.synthesis.spot_check
+    if check is None:
+        return
+    sample = draw_sample(
+        rows,
+        scores,
+        check.sample_size,
+        is_classification=spec.data.task == "classification",
+        random_seed=spec.training.seed,
+    )
+    data = write_sample(sample, scores)
+    if check.required:
+        context.run.put(SPOT_CHECK_FILE, data)
+    else:
+        (out / SPOT_CHECK_FILE).write_bytes(data)
+
+
+def record_decision(run: RunStore, text: str) -> None:
+    """Keep with the run what the operator says was decided; nothing where it says nothing."""
+    if text and not is_reviewed(run):
+        if parse_decision(text) is None:
+            raise InputError("LOAM_REVIEW is not a decision about synthetic rows.")
+        run.put(DECISION_FILE, text.encode())
+
+
+def is_reviewed(run: RunStore) -> bool:
+    """Whether a decision about this run's rows has been carried out."""
+    return run.exists(f"stages/{STAGE}.json")
+
+
+def check_decision(context: JobContext) -> None:
+    """See that a person has decided.
+
+    Raises:
+        AwaitsReviewError: nobody has.
+    """
+    if not context.run.exists(DECISION_FILE):
+        name = context.job.metadata.name
+        raise AwaitsReviewError(
+            f"The job waits for a person: look at {context.run.uri}/{SPOT_CHECK_FILE}.",
+            remedy=f"Then `loam approve JOB.yaml`, `loam reject JOB.yaml --rows ID,ID`, or fill in "
+            f"the column verdict and `loam approve JOB.yaml --verdicts FILE.csv`; after that "
+            f"the same command goes on ({name}).",
+        )
+
+
+def review_rows(
+    context: JobContext, synthetic: Path, out: Path, monitor: StageMonitor
+) -> dict[str, Any]:
+    """Write the rows that stay, those that leave and the sample; return what was decided.
+
+    Raises:
+        InputError: the set was refused, nothing of it is left, or rows are named that are not
+            there.
+    """
+    decision = _read_decision(context.run)
+    if decision.refuses_all:
+        raise InputError(
+            f"{decision.by or 'A person'} rejected the synthetic rows of this run.",
+            remedy="Change synthesis or the seeds; or take it back: `loam approve JOB.yaml`.",
+        )
+    rows = list(iterate_examples(read_table(synthetic / "data" / "synthetic.parquet")))
+    is_classification = context.job.spec.data.task == "classification"
+    kept, removed = remove_rejected(
+        rows, decision.rejected_rows, decision.good_rows, is_classification=is_classification
+    )
+    if not kept:
+        raise InputError(
+            f"The review left none of {len(rows)} synthetic rows.",
+            remedy="Change synthesis or the seeds; or reject fewer rows.",
+        )
+    write_table(to_dataset(kept), out / "data" / "synthetic.parquet")
+    _write_removed(out, [(one.row, one.reason) for one in removed])
+    (out / SPOT_CHECK_FILE).write_bytes(context.run.get(SPOT_CHECK_FILE))
+    num_alike = len(removed) - len(decision.rejected_rows)
+    monitor.log("reviewed", decision=decision.decision, by=decision.by, kept=len(kept))
+    return {
+        "decision": decision.model_dump(),
+        "kept": len(kept),
+        "rejected": len(decision.rejected_rows),
+        "alike": num_alike,
+    }
+
+
+def _read_decision(run: RunStore) -> ReviewDecision:
+    try:
+        decision = parse_decision(run.get(DECISION_FILE))
+    except NotFoundError as exc:
+        raise StorageError(f"{DECISION_FILE} of this run is gone.") from exc
+    if decision is None:
+        raise InputError(
+            f"{run.uri}/{DECISION_FILE} is not a decision.",
+            remedy="Decide again with `loam approve` or `loam reject`.",
+        )
+    return decision
+
+
+def _write_removed(out: Path, removed: list[tuple[Example, str]]) -> None:
+    path = out / "rejected" / "review.jsonl"
+    path.parent.mkdir(parents=True)
+    records = [
+        {
+            "id": row.id,
+            "input": row.input,
+            "target": row.target,
+            "reason": reason,
+            "filter": "review",
+            "score": None,
+            "source": row.source,
+        }
+        for row, reason in removed
+    ]
+    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    path.write_text(text, encoding="utf-8")
