@@ -39,7 +39,7 @@ def test_from_seeds_to_rows(tmp_path: Path) -> None:
             "synthesize", str(manifest), "-o", str(out), "--json", cache=tmp_path / "cache"
         )
     assert "kept                12 of 12 wanted" in first.stdout
-    assert "duplicates" in first.stdout
+    assert "nearDuplicates" in first.stdout
     told = json.loads(again.stdout)
     assert told["usage"]["requests"] == 0
     assert teacher.num_requests == num_requests

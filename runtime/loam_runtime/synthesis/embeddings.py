@@ -110,9 +110,7 @@ def _load_model() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     folder = _find_model()
     options = {"local_files_only": True, "trust_remote_code": False}
     tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-    model = AutoModel.from_pretrained(
-        folder, use_safetensors=True, dtype=torch.float32, add_pooling_layer=False, **options
-    )
+    model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **options)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.eval().to(device), tokenizer
 

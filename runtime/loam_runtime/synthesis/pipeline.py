@@ -23,6 +23,7 @@ from loam_runtime.synthesis.budget import find_prices
 from loam_runtime.synthesis.collect import describe_rejections, share_quotas
 from loam_runtime.synthesis.dataset import SyntheticDataset
 from loam_runtime.synthesis.drawing import Drawing
+from loam_runtime.synthesis.embeddings import embed_texts
 from loam_runtime.synthesis.filters.base import FilterChain
 from loam_runtime.synthesis.filters.registry import (
     OnUntrusted,
@@ -185,6 +186,7 @@ class SyntheticPipeline:
             dict.fromkeys(brief.labels, len(passed)),
             seeds=brief.seeds,
             diversity_weight=self._diversity_weight,
+            embed=embed_texts,
         )
         return SyntheticDataset(
             rows=kept,

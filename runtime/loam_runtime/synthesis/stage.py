@@ -14,6 +14,7 @@ from loam_runtime.observability.monitor import NullMonitor, StageMonitor
 from loam_runtime.synthesis.budget import PriceList
 from loam_runtime.synthesis.collect import describe_rejections, share_quotas
 from loam_runtime.synthesis.drawing import Drawing
+from loam_runtime.synthesis.embeddings import embed_texts
 from loam_runtime.synthesis.filters.base import FilterChain
 from loam_runtime.synthesis.filters.registry import build_judges, build_validity_filters
 from loam_runtime.synthesis.segments import SegmentStore
@@ -142,6 +143,7 @@ def _draw_and_select(
         quotas,
         seeds=brief.seeds,
         diversity_weight=spec.diversity_weight,
+        embed=embed_texts,
     )
     report = {
         **collection.describe(),
