@@ -13,7 +13,7 @@ from loam_api.progress_document import ProgressDocument, ResultDocument, parse_p
 from loam_api.status import Attempt
 from loam_operator.failures import FAILURES_BY_EXIT, FAILURES_BY_NAME, Failure
 from loam_operator.log_lines import find_last_words
-from loam_operator.observed import Hint, Observed, PodLog, PodView, RayJobView
+from loam_operator.observed import JobView, Observed, PodLog, PodView, RayJobView
 from loam_operator.status import shorten
 from loam_operator.steps import TRAIN
 from loam_operator.waits import describe_queue, find_wait
@@ -74,7 +74,7 @@ def judge_attempt(observed: Observed, attempt: Attempt, now: datetime) -> Verdic
     head, loss = _find_head(pods, attempt)
     if loss:
         return _fail("HeadLost", loss)
-    state, detail = _find_state(attempt, ray_job, pods, progress, observed.hints, now)
+    state, detail = _find_state(observed, attempt, ray_job, pods, progress, now)
     return Verdict("active", state, detail=detail, head_uid=head, progress=progress)
 
 
@@ -127,18 +127,29 @@ def _find_head(pods: list[PodView], attempt: Attempt) -> tuple[str, str]:
 
 
 def _find_state(
+    observed: Observed,
     attempt: Attempt,
     ray_job: RayJobView,
     pods: list[PodView],
     progress: ProgressDocument | None,
-    hints: tuple[Hint, ...],
     now: datetime,
 ) -> tuple[str, str]:
     """The state of an attempt that runs, and what it waits for."""
-    if progress and progress.stage:
-        if attempt.step != TRAIN or progress.stage in _PREPARING:
+    stage = progress.stage if progress else None
+    if stage or ray_job.job_status == "RUNNING":
+        if attempt.step != TRAIN:
             return "Preparing", ""
-        return ("Finishing" if progress.stage in _FINISHING else "Training"), ""
-    if ray_job.job_status == "RUNNING":
-        return "Preparing", ""
-    return find_wait(ray_job, pods, hints, now) or ("Starting", "")
+        if stage in _FINISHING:
+            return "Finishing", ""
+        # Another step has made the rows, as a rule; then there is nothing left to prepare.
+        is_early = stage is None or stage in _PREPARING
+        return ("Preparing" if is_early and _writes_rows(observed.job) else "Training"), ""
+    return find_wait(ray_job, pods, observed.hints, now) or ("Starting", "")
+
+
+def _writes_rows(job: JobView) -> bool:
+    """Whether the base model writes rows in the very step that trains on them."""
+    synthesis = job.spec.get("synthesis") or {}
+    teacher = (synthesis.get("teacher") or {}).get("kind", "self")
+    workers = (job.spec.get("compute") or {}).get("workers") or {}
+    return bool(synthesis) and teacher == "self" and workers.get("max", 1) == 1

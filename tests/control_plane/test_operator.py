@@ -160,7 +160,7 @@ def test_a_lost_head_is_a_new_attempt(operator: OperatorProcess, stage: Stage):
     ray_job = stage.await_ray_job("headless-train-a2")
     head = stage.create_pod("headless-train-a2", ray_job, "head")
     stage.set_ray_job("headless-train-a2", jobStatus="RUNNING", jobDeploymentStatus="Running")
-    stage.await_reason("headless", "Preparing")
+    stage.await_reason("headless", "Training")
     wait_until(
         lambda: stage.get_job("headless")["status"]["attempts"][1]["headUid"] == head,
         "the head pod to be noted",
