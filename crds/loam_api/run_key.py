@@ -21,6 +21,7 @@ IGNORED_FIELDS = (
     "synthesis.teacher.openai.apiKeySecretRef",
     "synthesis.teacher.openai.concurrency",
     "synthesis.teacher.openai.timeoutSeconds",
+    "synthesis.teacher.openai.mode",
     "synthesis.teacher.openai.prices",
     "synthesis.annotationPrice",
     "synthesis.budget",

@@ -61,6 +61,11 @@ class OpenAITeacher(ApiModel):
     )
     concurrency: int = Field(default=16, ge=1, le=512, description="Most requests open at once.")
     timeout_seconds: int = Field(default=120, ge=1, le=3600, description="For one answer.")
+    mode: Literal["online", "batch"] = Field(
+        default="online",
+        description="batch: through the provider's /v1/batches, where it offers them: cheaper, "
+        "and answered within a day.",
+    )
     prices: TokenPrices | None = Field(
         default=None,
         description="Prices of a million tokens; without them the list prices of well-known "

@@ -15,6 +15,7 @@ from loam_runtime.steps.review import offer_sample
 from loam_runtime.storage.cache import cache_dir
 from loam_runtime.storage.registry import is_local, open_store
 from loam_runtime.synthesis.openai_teacher import OpenAICompatibleTeacher
+from loam_runtime.synthesis.provider_batches import BatchTeacher
 from loam_runtime.synthesis.stage import SynthesisResult, synthesize
 from loam_runtime.synthesis.teachers import SelfTeacher
 
@@ -80,13 +81,14 @@ def build_teacher(context: InputContext) -> Teacher:
         return SelfTeacher(context.base_model, name=context.sources.digests["model"])
     remote = teacher.openai
     key = read_secret(remote.api_key_secret_ref) if remote.api_key_secret_ref else ""
-    return OpenAICompatibleTeacher(
+    online = OpenAICompatibleTeacher(
         remote.model,
         remote.base_url,
         key,
         concurrency=remote.concurrency,
         timeout_seconds=remote.timeout_seconds,
     )
+    return BatchTeacher(online) if remote.mode == "batch" else online
 
 
 def _read_held_out(split: Path) -> dict[str, str]:

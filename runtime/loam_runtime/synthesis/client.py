@@ -187,7 +187,7 @@ class TeacherClient:
 
     async def _attempt(
         self, requests: Sequence[TeacherRequest], keys: Sequence[str]
-    ) -> list[Receipt]:
+    ) -> list[Receipt | None]:
         """Make one call, charged with its worst case before it goes out."""
         prices = self._budget.prices
         worst = [prices.reserve(request) for request in requests]
@@ -199,7 +199,7 @@ class TeacherClient:
             for key, request, cost in zip(keys, requests, worst, strict=True):
                 self._journal.record_ask(key, request, cost)
             answers = await self._teacher.answer(requests)
-            costs = [prices.charge(answer) for answer in answers]
+            costs = [prices.charge(answer) if answer else Amount() for answer in answers]
             spent = sum(costs, Amount())
             self._note_success()
         except AttemptFailed as failure:
@@ -212,10 +212,23 @@ class TeacherClient:
             raise
         finally:
             self._budget.settle(reserved, spent)
-        return [Receipt(*parts) for parts in zip(keys, answers, worst, costs, strict=True)]
+        return [
+            self._take(key, answer, reserved, cost)
+            for key, answer, reserved, cost in zip(keys, answers, worst, costs, strict=True)
+        ]
 
-    async def _keep(self, receipts: Sequence[Receipt]) -> Answers:
+    def _take(
+        self, key: str, answer: TeacherAnswer | None, reserved: Amount, cost: Amount
+    ) -> Receipt | None:
+        if answer is None:
+            self.usage.given_up += 1
+            self._journal.record_refusal(key, reserved)
+            return None
+        return Receipt(key, answer, reserved, cost)
+
+    async def _keep(self, made: Sequence[Receipt | None]) -> Answers:
         """Hand answers out once they are durable."""
+        receipts = [receipt for receipt in made if receipt is not None]
         await self._journal.record_answers(receipts)
         answers = [receipt.answer for receipt in receipts]
         for answer in answers:
@@ -229,7 +242,7 @@ class TeacherClient:
         money = sum((receipt.cost for receipt in receipts), Amount()).money
         if money:
             self._monitor.count("teacher_cost", money)
-        return list(answers)
+        return [receipt and receipt.answer for receipt in made]
 
     def _note_reused(self, num_answers: int) -> None:
         self.usage.reused += num_answers

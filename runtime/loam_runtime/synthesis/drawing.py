@@ -16,6 +16,7 @@ from loam_runtime.synthesis.collect import ROUND_PER_SLOT, Collection, Collector
 from loam_runtime.synthesis.filters.base import FilterChain
 from loam_runtime.synthesis.journal import Journal
 from loam_runtime.synthesis.pacing import RetryPolicy
+from loam_runtime.synthesis.provider_batches import BatchTeacher
 from loam_runtime.synthesis.segments import SegmentStore
 from loam_runtime.synthesis.strategies.base import SamplingSettings, TaskBrief
 from loam_runtime.synthesis.strategies.registry import build_strategy
@@ -70,6 +71,8 @@ class Drawing:
         strategy = build_strategy(self.strategy, brief, self.sampling, is_chat=teacher.is_chat)
         try:
             async with Journal(self.journal_dir, self.run_id, self.journal_store) as journal:
+                if isinstance(teacher, BatchTeacher):
+                    teacher.book = journal
                 client = TeacherClient(
                     teacher,
                     journal,

@@ -6,6 +6,7 @@ object storage. Runs that share a folder read each other's answers. Each line is
     {"ask": key, "reserve": tokens, "messages": [...]}    about to be sent
     {"refused": key, "reserve": tokens, "wait": seconds}  the endpoint did no work
     {"answer": key, "reserve": tokens, "text": ..., ...}  what came back
+    {"batch": name, "id": id, "keys": [...]}              the provider works on these asks
 
 with the run that wrote it ("run"), the time ("at") and the same in money ("reserve_picos",
 "picos": 10^-12 of the prices' currency). A process that is killed between `ask`
@@ -66,6 +67,9 @@ class Journal:
         self._answers: dict[str, TeacherAnswer] = {}
         self._asked: set[str] = set()
         self._not_before: dict[str, float] = {}  # seconds since the epoch
+        self._batches: dict[str, str] = {}
+        self._unsettled: dict[str, list[Amount]] = {}
+        self._batched: set[str] = set()
         self.spent = Amount()
         self._uploader = SegmentUploader(store) if store is not None else None
         path = folder / f"{run_id}.jsonl"
@@ -107,6 +111,22 @@ class Journal:
             wait_seconds: what it asked to wait; a run that is killed meanwhile keeps to it.
         """
         self._write([{"refused": key, **_describe_reserve(reserved), "wait": wait_seconds}])
+
+    def find_batch(self, name: str) -> str:
+        """The id of a provider's batch made before, or ""."""
+        return self._batches.get(name, "")
+
+    def record_batch(self, name: str, batch_id: str, keys: Sequence[str]) -> None:
+        """Note which batch works on the asks of these keys; on disk when this returns.
+
+        A start that finds the batch waits for it: the asks of the start before are then not
+        charged beside its own.
+        """
+        self._write([{"batch": name, "id": batch_id, "keys": list(keys)}])
+        try:
+            os.fsync(self._file)
+        except OSError as exc:
+            raise _wrap(exc) from exc
 
     async def record_answers(self, receipts: Sequence[Receipt]) -> None:
         """Keep answers; returns once they are on disk.
@@ -208,6 +228,9 @@ class Journal:
                     self._uploader.add(line)
         for line in dict.fromkeys([*own, *others, *stored]):
             self._replay(line)
+        for key in self._batched:
+            # Still worked on: whoever waits for the batch asks, and is charged, again.
+            self.spent -= sum(self._unsettled.get(key, []), Amount())
 
     def _replay(self, line: bytes) -> None:
         try:
@@ -218,16 +241,27 @@ class Journal:
                 self._asked.add(record["ask"])
             elif record.get("wait"):
                 self._not_before[record["refused"]] = record["at"] + record["wait"]
+            elif "batch" in record:
+                self._batches[record["batch"]] = record["id"]
             if record["run"] == self._run_id:
                 self._count_spending(record)
         except (ValueError, KeyError, TypeError):
             logger.warning("teacher journal: an unreadable line is passed over")
 
     def _count_spending(self, record: dict) -> None:
+        if "batch" in record:
+            self._batched.update(record["keys"])
+            return
+        key = record.get("ask") or record.get("refused") or record["answer"]
+        open_asks = self._unsettled.setdefault(key, [])
         reserved = Amount(1, int(record["reserve"]), int(record.get("reserve_picos", 0)))
         if "ask" in record:
             self.spent += reserved
-        elif "refused" in record:
+            open_asks.append(reserved)
+            return
+        if open_asks:
+            open_asks.pop()
+        if "refused" in record:
             self.spent -= reserved
         else:
             cost = Amount(1, _read_answer(record).num_tokens, int(record.get("picos", 0)))

@@ -54,8 +54,8 @@ class OpenAICompatibleTeacher:
         self.endpoint = base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI
         self.concurrency = concurrency
         self._timeout_seconds = timeout_seconds
-        self._api_key = api_key or os.environ.get("OPENAI_API_KEY", "")
-        if not self._api_key and self.endpoint == OPENAI:
+        self.api_key = api_key or os.environ.get("OPENAI_API_KEY", "")
+        if not self.api_key and self.endpoint == OPENAI:
             raise CredentialsError(
                 "The teacher's API key is missing.",
                 remedy="Set OPENAI_API_KEY, or OPENAI_BASE_URL for an endpoint that needs none.",
@@ -65,12 +65,12 @@ class OpenAICompatibleTeacher:
     async def answer(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
         """See `Teacher`."""
         (request,) = requests
-        reply = await self._open().post("chat/completions", self._build_body(request))
+        reply = await self._open().post("chat/completions", self.build_body(request))
         if reply.status != 200:
             raise translate_status(
                 reply.status, reply.headers, reply.body, self.endpoint, self.model
             )
-        return [_read_completion(reply.body, request)]
+        return [read_completion(reply.body, request)]
 
     async def close(self) -> None:
         """See `Teacher`."""
@@ -78,7 +78,13 @@ class OpenAICompatibleTeacher:
             session, self._session = self._session, None
             await session.close()
 
-    def _build_body(self, request: TeacherRequest) -> dict[str, object]:
+    @property
+    def base_url(self) -> str:
+        """The address in full."""
+        return _OPENAI_URL if self.endpoint == OPENAI else self.endpoint
+
+    def build_body(self, request: TeacherRequest) -> dict[str, object]:
+        """The JSON of a request."""
         body: dict[str, object] = {
             "model": self.model,
             "messages": [{"role": role, "content": text} for role, text in request.messages],
@@ -93,14 +99,12 @@ class OpenAICompatibleTeacher:
             from loam_runtime.synthesis.http_session import HttpSession
 
             self._session = HttpSession(
-                _OPENAI_URL if self.endpoint == OPENAI else self.endpoint,
-                self._api_key,
-                timeout_seconds=self._timeout_seconds,
+                self.base_url, self.api_key, timeout_seconds=self._timeout_seconds
             )
         return self._session
 
 
-def _read_completion(body: object, request: TeacherRequest) -> TeacherAnswer:
+def read_completion(body: object, request: TeacherRequest) -> TeacherAnswer:
     """The answer in a response body; usage that a lax server left out is estimated."""
     try:
         choice = body["choices"][0]

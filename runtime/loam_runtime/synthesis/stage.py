@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from loam_runtime.data.prompt import PromptContract
 
 
-_MONEY: Any = {"budget": True, "annotation_price": True, "teacher": {"openai": {"prices"}}}
+_MONEY: Any = {"budget": True, "annotation_price": True, "teacher": {"openai": {"prices", "mode"}}}
 
 
 @dataclass(frozen=True, slots=True)

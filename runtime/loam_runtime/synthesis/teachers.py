@@ -35,8 +35,11 @@ class Teacher(Protocol):
     is_chat: bool
     language_model: LanguageModel | None
 
-    async def answer(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
+    async def answer(self, requests: Sequence[TeacherRequest]) -> Sequence[TeacherAnswer | None]:
         """Answer up to `batch_size` requests, in order; one attempt.
+
+        Returns:
+            None for a request of several that alone was refused and not charged.
 
         Raises:
             AttemptFailed: it may succeed when made again.

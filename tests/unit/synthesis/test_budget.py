@@ -69,6 +69,24 @@ def test_waits_for_room() -> None:
     assert asyncio.run(spend()) == 20
 
 
+def test_open_requests_count() -> None:
+    """Fifty requests at once against room for ten: ten go out; were open ones not counted, all
+    would, and the budget be passed fivefold."""
+
+    async def spend() -> int:
+        ledger = BudgetLedger(max_cost=1.0, prices=PriceList(1.0, 1.0))
+        worst = Amount(1, 100_000, PICOS // 10)
+        waiting = [asyncio.create_task(ledger.reserve(worst)) for _ in range(50)]
+        await asyncio.sleep(0)
+        num_sent = sum(task.done() for task in waiting)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return num_sent
+
+    assert asyncio.run(spend()) == 10
+
+
 def test_message_says_what_was_spent() -> None:
     """The reader learns what was spent, of what, and that nothing is lost."""
 

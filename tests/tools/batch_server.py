@@ -1,0 +1,150 @@
+"""A small provider of batches over real HTTP: files in, files out, states in between."""
+
+from __future__ import annotations
+
+import email
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class BatchServer:
+    """The provider's books.
+
+    Attributes:
+        batches: by id, as the API shows them.
+        refused: questions whose lines come back with HTTP 500.
+        is_held: batches stay in progress.
+        failure: why every batch fails, or "".
+        lose_next: the next batch is made, and the connection cut before its id is told.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.batches: dict[str, dict] = {}
+        self.refused: set[str] = set()
+        self.is_held = False
+        self.failure = ""
+        self.lose_next = False
+        self.base_url = ""
+        self.num_answered = 0
+
+    def add_file(self, data: bytes) -> dict:
+        """Keep a file."""
+        file_id = f"file-{len(self.files)}"
+        self.files[file_id] = data
+        return _describe_file(file_id, len(data))
+
+    def add_batch(self, body: dict) -> dict:
+        """Start a batch."""
+        batch_id = f"batch-{len(self.batches)}"
+        self.batches[batch_id] = {
+            "id": batch_id,
+            "object": "batch",
+            "created_at": 0,
+            "status": "in_progress",
+            **body,
+        }
+        return self.batches[batch_id]
+
+    def show_batch(self, batch_id: str) -> dict:
+        """A batch; it ends when it is looked at, unless all are held."""
+        batch = self.batches[batch_id]
+        if batch["status"] == "in_progress" and not self.is_held:
+            if self.failure:
+                batch |= {
+                    "status": "failed",
+                    "errors": {"data": [{"message": self.failure}]},
+                }
+                return batch
+            lines = self.files[batch["input_file_id"]].splitlines()
+            out = b"\n".join(self._answer(json.loads(line)) for line in lines)
+            batch |= {"status": "completed", "output_file_id": self.add_file(out)["id"]}
+        return batch
+
+    def _answer(self, line: dict) -> bytes:
+        self.num_answered += 1
+        question = line["body"]["messages"][-1]["content"]
+        if question in self.refused:
+            response = {"status_code": 500, "body": {"error": {"message": "no"}}}
+        else:
+            choice = {"message": {"content": f"re: {question}"}, "finish_reason": "stop"}
+            usage = {"prompt_tokens": 40, "completion_tokens": 20}
+            response = {"status_code": 200, "body": {"choices": [choice], "usage": usage}}
+        return json.dumps({"custom_id": line["custom_id"], "response": response}).encode()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_books: BatchServer
+
+    def do_POST(self) -> None:
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        books = self.server_books
+        if self.path == "/v1/files":
+            self._send(books.add_file(_read_upload(self.headers["Content-Type"], data)))
+            return
+        batch = books.add_batch(json.loads(data))
+        if books.lose_next:
+            books.lose_next = False
+            self.close_connection = True
+            self.connection.close()
+            return
+        self._send(batch)
+
+    def do_GET(self) -> None:
+        parts = self.path.partition("?")[0].split("/")[2:]
+        books = self.server_books
+        if parts == ["batches"]:
+            self._send({"object": "list", "data": list(books.batches.values()), "has_more": False})
+        elif parts[0] == "batches":
+            self._send(books.show_batch(parts[1]))
+        else:
+            self._send_bytes(books.files[parts[1]])
+
+    def _send(self, value: dict) -> None:
+        self._send_bytes(json.dumps(value).encode())
+
+    def _send_bytes(self, data: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def _read_upload(content_type: str, data: bytes) -> bytes:
+    """The part "file" of a multipart form."""
+    form = email.message_from_bytes(f"Content-Type: {content_type}\r\n\r\n".encode() + data)
+    for part in form.get_payload():
+        if part.get_param("name", header="content-disposition") == "file":
+            return part.get_payload(decode=True)
+    raise ValueError("an upload without a file")
+
+
+def _describe_file(file_id: str, size: int) -> dict:
+    return {"id": file_id, "object": "file", "bytes": size, "created_at": 0, "purpose": "batch"}
+
+
+@contextmanager
+def serve_batches() -> Iterator[BatchServer]:
+    """A `BatchServer` listening on a free port of this machine until the block ends."""
+    books = BatchServer()
+    handler = type("Handler", (_Handler,), {"server_books": books})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    server.handle_error = lambda *args: None
+    books.base_url = f"http://127.0.0.1:{server.server_port}/v1"
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield books
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(timeout=5)
