@@ -175,6 +175,24 @@ def test_nonsense(tmp_path: Path) -> None:
         assert server.num_requests <= 40
 
 
+def write_for_one_class(call: Call) -> Reply:
+    """Of "delivery" nothing but a copy of a seed, over and over."""
+    if "billing" in re.search(r'of the class "(\w+)"', call.question)[1]:
+        return write_complaints(call)
+    return Reply(text=json.dumps([{"input": "parcel number 1 of the week"}] * 5))
+
+
+@pytest.mark.parametrize(("budget", "most_requests"), [(0, 200), (150, 60)])
+def test_unbalanced_is_told_early(tmp_path: Path, budget: int, most_requests: int) -> None:
+    """A class of which hardly a row passes ends the stage as soon as that shows, naming the class
+    and what is wrong with its rows: not after thousands of requests, and never as a success."""
+    with serve_script(write_for_one_class) as server:
+        with pytest.raises(TeacherError, match='unbalanced: "delivery" has 0 of 1000') as caught:
+            run_stage(server, tmp_path, target_count=2000, budget={"max_requests": budget})
+        assert server.num_requests <= most_requests
+    assert "equal to a seed" in str(caught.value)
+
+
 def test_budget_in_the_manifest(tmp_path: Path) -> None:
     """The job's budget ends the stage: with an error where too few rows are there to train on,
     else with the rows that were paid for. Raised, the same run goes on and repeats nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from loam_runtime.data.examples import Example
@@ -14,13 +14,13 @@ from loam_runtime.synthesis.analysis.gaps import RARE_SHARE
 from loam_runtime.synthesis.client import TeacherClient
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
 from loam_runtime.synthesis.filters.base import FilterChain
+from loam_runtime.synthesis.reach import ENOUGH_LABEL_SHARE, Shortage, find_shortages
 from loam_runtime.synthesis.strategies.base import Draw, Rejection, Strategy, TaskBrief
 
 PILOT_DRAWS = 32  # after so many without one usable row, no more are paid for
 MAX_DRAWS_PER_WANTED = 20
 # With less, a spent budget is a failure: what a training on it would show says little.
 ENOUGH_SHARE = 0.5
-ENOUGH_LABEL_SHARE = 0.25
 ROUND_PER_SLOT = 16  # draws of one round for each request that may be open
 
 
@@ -69,6 +69,7 @@ class Collector:
         client: asks the teacher.
         chain: filters the rows; each is judged once.
         quotas: rows wanted by label; the one name "" for a task without labels.
+        max_requests: of the budget; 0 for no limit.
         monitor: told of answers and kept rows.
     """
 
@@ -80,6 +81,7 @@ class Collector:
         quotas: Mapping[str, int],
         *,
         max_round: int,
+        max_requests: int = 0,
         monitor: StageMonitor | None = None,
     ) -> None:
         self._strategy = strategy
@@ -87,6 +89,7 @@ class Collector:
         self._chain = chain
         self._quotas = dict(quotas)
         self._max_round = max(PILOT_DRAWS, max_round)
+        self._max_requests = max_requests
         self._monitor = monitor or NullMonitor()
         self._kept: Counter[str] = Counter()
         self._result = Collection(strategy)
@@ -98,12 +101,14 @@ class Collector:
             BudgetError: it was spent before there were rows enough: half of those wanted, and a
                 quarter of each label's.
             CredentialsError, TeacherError: from the client.
-            TeacherError: there were answers, and not one row could be used.
+            TeacherError: there were answers, and not one row could be used; or a label cannot
+                come to a quarter of its quota while others do, which is told as soon as it shows.
         """
         self._monitor.start(sum(self._quotas.values()), "rows")
         try:
             while plan := self._plan_round():
                 await self._run_round(plan)
+                self._check_balance()
         except BudgetError as error:
             if not self._has_enough():
                 raise
@@ -128,13 +133,40 @@ class Collector:
         missing = self._quotas[label] - self._kept[label]
         done = self._result.draws[label]
         per_draw = self._strategy.rows_per_draw
-        most = PILOT_DRAWS + math.ceil(MAX_DRAWS_PER_WANTED * self._quotas[label] / per_draw)
+        most = self._limit_draws(label)
         if missing <= 0 or done >= most or (done >= 2 * PILOT_DRAWS and not self._kept[label]):
             return 0
         # One draw that yields all it should is counted before the first: the pilot is not larger
         # than a perfect teacher needs.
         rate = (self._kept[label] + per_draw) / (done + 1)
         return min(math.ceil(missing / rate), most - done)
+
+    def _limit_draws(self, label: str) -> int:
+        """Draws of a label after which no more are paid for."""
+        wanted = MAX_DRAWS_PER_WANTED * self._quotas[label] / self._strategy.rows_per_draw
+        return PILOT_DRAWS + math.ceil(wanted)
+
+    def _check_balance(self) -> None:
+        """Fail as soon as a label is out of reach and another one is not."""
+        draws = self._result.draws
+        if len(self._quotas) < 2 or draws.total() < PILOT_DRAWS or not self._result.kept:
+            return
+        left = self._count_draws_left()
+        short = find_shortages(self._quotas, self._kept, draws, left, self._strategy.rows_per_draw)
+        if 0 < len(short) < len(self._quotas):
+            raise self._describe_imbalance(short)
+
+    def _count_draws_left(self) -> dict[str, float]:
+        """Draws that each label may still get, were the rest of the budget all its own."""
+        paid = self._result.draws.total() - self._client.usage.reused
+        budget = self._max_requests - paid if self._max_requests else math.inf
+        limits = {
+            label: self._limit_draws(label) - self._result.draws[label]
+            if self._count_draws(label)
+            else 0  # filled, or given up
+            for label in self._quotas
+        }
+        return {label: max(min(limit, budget), 0) for label, limit in limits.items()}
 
     async def _run_round(self, labels: list[str]) -> None:
         draws = self._compose_draws(labels)
@@ -193,13 +225,34 @@ class Collector:
         self._monitor.count("rows", len(rows) - len(kept), outcome="rejected")
         self._monitor.advance(useful, kept=len(self._result.kept))
 
-    def _describe_failure(self) -> TeacherError:
+    def _describe_imbalance(self, short: list[Shortage]) -> TeacherError:
+        labels = {item.label for item in short}
+        listed = "; ".join(
+            f'"{item.label}" has {item.kept} of {item.quota} rows after {item.num_draws} requests '
+            f"and can come to {item.most} at most"
+            for item in short
+        )
+        return TeacherError(
+            f"The set would be badly unbalanced: {listed}. "
+            f"Most often: {self._count_reasons(labels)}.",
+            remedy="Give these labels more or clearer seeds, say in data.description what they "
+            "mean, use a stronger teacher, or raise synthesis.budget. Every answer so far is kept.",
+        )
+
+    def _count_reasons(self, labels: Set[str] | None = None) -> str:
+        """The three commonest reasons of rejection, of these labels or of all."""
         rejections = [*self._result.malformed, *self._chain.rejected]
-        reasons = Counter(f"{item.filter}: {item.reason}" for item in rejections).most_common(3)
-        listed = "; ".join(f"{reason} ({count})" for reason, count in reasons) or "no answer"
+        reasons = Counter(
+            f"{item.filter}: {item.reason}"
+            for item in rejections
+            if labels is None or item.row.target in labels
+        )
+        return "; ".join(f"{it} ({n})" for it, n in reasons.most_common(3)) or "no answer"
+
+    def _describe_failure(self) -> TeacherError:
         return TeacherError(
             f"The teacher was asked {self._result.draws.total()} times and not one row could be "
-            f"used. Most often: {listed}.",
+            f"used. Most often: {self._count_reasons()}.",
             remedy="Try the teacher by hand with data.description as it is, use a stronger model, "
             "or raise synthesis.sampling.maxTokens if answers are cut off.",
         )

@@ -86,6 +86,7 @@ class Drawing:
                     chain,
                     quotas,
                     max_round=ROUND_PER_SLOT * teacher.concurrency * teacher.batch_size,
+                    max_requests=self.max_requests,
                     monitor=self.monitor,
                 )
                 return await collector.collect(), client.describe_usage()
