@@ -17,7 +17,7 @@ from loam_api.exits import ExitCode
 from loam_api.progress_document import ResultDocument
 from loam_api.status import MAX_MESSAGE_LENGTH
 from loam_runtime.cluster_steps import prepare, use_workers
-from loam_runtime.errors import FencedError, LoamError
+from loam_runtime.errors import FencedError, LoamError, RunTakenError
 from loam_runtime.observability.config_map import ConfigMapProgress, ConfigMapWriter
 from loam_runtime.observability.progress import PlainProgress
 from loam_runtime.pipeline import STAGES, Try
@@ -118,10 +118,10 @@ def run_attempt(job: FineTuneJob, base_dir: Path, attempt: Attempt) -> ResultDoc
         claim_attempt(job, attempt)
         with lead_pod():
             result = _do_step(job, base_dir, attempt, progress)
-    except FencedError:
-        raise  # another one is at work, and its word counts
     except BaseException as exc:
-        progress.finish(_describe_failure(exc))
+        failure = describe_failure(exc)
+        if failure is not None:
+            progress.finish(failure)
         raise
     progress.finish(result)
     return result
@@ -145,7 +145,14 @@ def _do_step(
     )
 
 
-def _describe_failure(exc: BaseException) -> ResultDocument:
+def describe_failure(exc: BaseException) -> ResultDocument | None:
+    """What the operator is told of an attempt's end; None where it is not this process's to tell.
+
+    Who is fenced out by the job's own later pods would write over their words. Another job has a
+    place of its own to speak.
+    """
+    if isinstance(exc, FencedError) and not isinstance(exc, RunTakenError):
+        return None
     code = exc.exit_code if isinstance(exc, LoamError) else ExitCode.UNKNOWN
     if isinstance(exc, KeyboardInterrupt):
         code = ExitCode.INTERRUPTED

@@ -84,3 +84,7 @@ class StorageError(LoamError):
 
 class FencedError(LoamError):
     """Another writer holds this run's prefix, or has taken it over."""
+
+
+class RunTakenError(FencedError):
+    """Another job makes the same run, under another name."""

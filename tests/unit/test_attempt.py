@@ -10,8 +10,8 @@ import pytest
 
 from loam_api.finetunejob import FineTuneJob
 from loam_api.validation import validate_manifest
-from loam_runtime.attempt import Attempt, claim_attempt, read_attempt
-from loam_runtime.errors import FencedError, LoamError
+from loam_runtime.attempt import Attempt, claim_attempt, describe_failure, read_attempt
+from loam_runtime.errors import FencedError, LoamError, RunTakenError
 
 ATTEMPT = Attempt(
     "train", 1, "0123456789abcdef", "job-uid", "head-1", "raysubmit_a", "team/job-progress", 1
@@ -65,6 +65,16 @@ def test_claims_of_other_attempts_are_apart(job, other):
     """A retry, an admission after preemption and a job created anew all begin with a new head."""
     claim_attempt(job, ATTEMPT)
     claim_attempt(job, replace(ATTEMPT, pod_uid="head-2", **other))
+
+
+def test_another_jobs_run_is_told_and_ones_own_successor_is_not_talked_over():
+    """A job that makes what a deleted one was making is shut out by the lock that this one left:
+    without a word, its owner sees an unknown failure."""
+    taken = describe_failure(RunTakenError("Attempt 1 of team/old writes.", remedy="Wait."))
+    assert taken is not None
+    assert "team/old" in taken.message
+    assert "Wait." in taken.message
+    assert describe_failure(FencedError("A later head works.")) is None
 
 
 def test_attempt_is_read_from_the_environment():

@@ -22,7 +22,7 @@ import uuid
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from loam_runtime.errors import FencedError, StorageError
+from loam_runtime.errors import FencedError, RunTakenError, StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,8 @@ def claim_lock(
     """The record to write in place of `current`.
 
     Raises:
-        FencedError: the holder may still be writing.
+        RunTakenError: the holder is another job, and may still be writing.
+        FencedError: it is another process of this one, and may.
     """
     claim = LockRecord(
         token=current.token + 1 if current else 1,
@@ -100,12 +101,22 @@ def claim_lock(
         incarnation=incarnation,
     )
     if current is not None and not force and not _may_take(current, claim):
-        raise FencedError(
-            f"The run is being written by attempt {current.attempt} of {current.owner} "
-            f"(process {current.pid} on {current.host}).",
-            remedy="Wait until it ends or stop it; take over by force if its machine is gone.",
-        )
+        raise _build_refusal(current, claim)
     return claim
+
+
+def _build_refusal(current: LockRecord, claim: LockRecord) -> FencedError:
+    words = (
+        f"The run is being written by attempt {current.attempt} of {current.owner} "
+        f"(process {current.pid} on {current.host})."
+    )
+    gone = "if its machine is gone, remove the run's lock.json."
+    if current.owner == claim.owner:
+        return FencedError(words, remedy=f"Wait until it ends, or stop it; {gone}")
+    if current.uid:  # two objects of one name never exist at a time: its own name is let in
+        gone = "if that job was deleted and its pods are gone, apply it again under its own name."
+    remedy = f"It makes the same, in the same place: wait until {current.owner} ends; {gone}"
+    return RunTakenError(words, remedy=remedy)
 
 
 def _may_take(current: LockRecord, claim: LockRecord) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from loam_runtime.errors import FencedError, StorageError
+from loam_runtime.errors import FencedError, RunTakenError, StorageError
 from loam_runtime.storage import run_store
 from loam_runtime.storage.base import NotFoundError
 from loam_runtime.storage.file import FileStore
@@ -99,8 +99,18 @@ def test_an_earlier_attempt_is_refused(store: FileStore) -> None:
 def test_another_job_is_refused_whatever_its_attempt(store: FileStore) -> None:
     """Attempts compare within one job only."""
     hold_lock_elsewhere(store, host="node-1")
-    with pytest.raises(FencedError):
+    with pytest.raises(RunTakenError, match=r"remove the run's lock.json"):
         RunStore(store, "abc123").acquire("default/other", 9)
+
+
+def test_whom_a_deleted_job_shuts_out_is_told_the_way(store: FileStore) -> None:
+    """Killed pods leave their lock for ever. Another job of the same inputs and output must not
+    break it, for they may still write: but its owner can, under the first one's name."""
+    hold_lock_elsewhere(store, host="head-1", uid="u")
+    run = RunStore(store, "abc123")
+    with pytest.raises(RunTakenError, match=f"by attempt 1 of {OWNER} .*under its own name"):
+        run.acquire("default/other", 1, uid="v")
+    run.acquire(OWNER, 1, uid="w")
 
 
 def test_pods_that_a_queue_admits_again_take_over(store: FileStore) -> None:
