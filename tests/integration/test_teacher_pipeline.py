@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from loam_api.finetunejob import DataSource, DataSpec, Synthesis
 from loam_runtime.data.examples import Example, to_dataset
 from loam_runtime.data.prompt import build_contract
 from loam_runtime.errors import BudgetError, InputError, TeacherError
+from loam_runtime.storage.base import ObjectStore
+from loam_runtime.storage.registry import open_store
 from loam_runtime.synthesis.openai_teacher import OpenAICompatibleTeacher
 from loam_runtime.synthesis.stage import SynthesisResult, synthesize
 
@@ -99,7 +102,9 @@ def make_train() -> list[Example]:
     ]
 
 
-def run_stage(server: FaultTeacher, folder: Path, **changes) -> SynthesisResult:
+def run_stage(
+    server: FaultTeacher, folder: Path, journal_store: ObjectStore | None = None, **changes
+) -> SynthesisResult:
     train = make_train()
     data = DataSpec(
         seeds=DataSource(uri="file://seeds.jsonl"), task="classification", description="Complaints"
@@ -114,6 +119,7 @@ def run_stage(server: FaultTeacher, folder: Path, **changes) -> SynthesisResult:
         held_out={"test row 1": "a held out complaint about the weather in May"},
         seed=7,
         journal_dir=folder,
+        journal_store=journal_store,
     )
 
 
@@ -220,6 +226,22 @@ def test_budget_in_money(tmp_path: Path) -> None:
         # Less than one answer's worst case: nothing may be sent.
         run_stage(server, tmp_path / "b", budget={"max_cost": 0.5}, teacher=teacher)
     assert server.num_requests == 0
+
+
+def test_two_jobs_at_once_pay_once(tmp_path: Path) -> None:
+    """Two jobs of one namespace that ask the same, at the same time and on different disks: the
+    second takes the answers of the first."""
+    store = open_store(f"file://{tmp_path / 'store'}")
+
+    def run(name: str, quality_threshold: float) -> SynthesisResult:
+        spec = {"quality_threshold": quality_threshold, "journal_store": store}
+        return run_stage(server, tmp_path / name, **spec)
+
+    with serve_script(write_complaints) as server, ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(run, ("a", "b"), (0.0, 0.1))
+    assert len(first.kept) == len(second.kept) == 20
+    assert server.num_repeated == 0
+    assert 0 in (first.usage["requests"], second.usage["requests"])
 
 
 def test_in_context_needs_classes(tmp_path: Path) -> None:

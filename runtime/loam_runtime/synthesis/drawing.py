@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from loam_runtime.synthesis.client import TeacherClient
 from loam_runtime.synthesis.collect import ROUND_PER_SLOT, Collection, Collector
 from loam_runtime.synthesis.filters.base import FilterChain
 from loam_runtime.synthesis.journal import Journal
+from loam_runtime.synthesis.leases import Lease
 from loam_runtime.synthesis.pacing import RetryPolicy
 from loam_runtime.synthesis.provider_batches import BatchTeacher
 from loam_runtime.synthesis.segments import SegmentStore
@@ -69,8 +71,13 @@ class Drawing:
     ) -> tuple[Collection, dict[str, float]]:
         teacher = self.teacher
         strategy = build_strategy(self.strategy, brief, self.sampling, is_chat=teacher.is_chat)
+        first = strategy.compose(0, next(iter(quotas)), 0).request
         try:
-            async with Journal(self.journal_dir, self.run_id, self.journal_store) as journal:
+            async with (
+                self._take_turn(first.compute_key(teacher.model, teacher.endpoint)),
+                # After the turn has come: it reads what the one before has left.
+                Journal(self.journal_dir, self.run_id, self.journal_store) as journal,
+            ):
                 if isinstance(teacher, BatchTeacher):
                     teacher.book = journal
                 client = TeacherClient(
@@ -92,6 +99,12 @@ class Drawing:
                 return await collector.collect(), client.describe_usage()
         finally:
             await teacher.close()
+
+    def _take_turn(self, name: str) -> AbstractAsyncContextManager[object]:
+        """Wait for a job that asks the same; a model of our own costs no money twice."""
+        if self.journal_store is None or self.teacher.language_model is not None:
+            return nullcontext()
+        return Lease(self.journal_store, name, monitor=self.monitor)
 
     def _open_budget(self, journal: Journal) -> BudgetLedger:
         return BudgetLedger(
