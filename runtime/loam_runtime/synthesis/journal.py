@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -27,9 +26,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from loam_runtime.errors import InputError, StorageError
+from loam_runtime.errors import StorageError
 from loam_runtime.synthesis.budget import Amount
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
+from loam_runtime.synthesis.journal_file import (
+    cut_torn_end,
+    open_locked,
+    split_whole_lines,
+    wrap_os_error,
+)
 from loam_runtime.synthesis.segments import SegmentStore, SegmentUploader
 
 logger = logging.getLogger(__name__)
@@ -73,7 +78,7 @@ class Journal:
         self.spent = Amount()
         self._uploader = SegmentUploader(store) if store is not None else None
         path = folder / f"{run_id}.jsonl"
-        self._file = _open_locked(path)
+        self._file = open_locked(path)
         try:
             self._load(path)
         except BaseException:
@@ -126,7 +131,7 @@ class Journal:
         try:
             os.fsync(self._file)
         except OSError as exc:
-            raise _wrap(exc) from exc
+            raise wrap_os_error(exc) from exc
 
     async def record_answers(self, receipts: Sequence[Receipt]) -> None:
         """Keep answers; returns once they are on disk.
@@ -164,7 +169,7 @@ class Journal:
         try:
             os.fsync(self._file)
         except OSError as exc:
-            raise _wrap(exc) from exc
+            raise wrap_os_error(exc) from exc
         if self._uploader is not None:
             await self._uploader.flush()
 
@@ -178,7 +183,7 @@ class Journal:
                 await asyncio.to_thread(os.fsync, self._file)
                 failure = None
             except OSError as exc:
-                failure = _wrap(exc)
+                failure = wrap_os_error(exc)
             for synced in waiting:
                 if synced.done():  # its waiter was cancelled
                     continue
@@ -196,7 +201,7 @@ class Journal:
             if os.write(self._file, data) < len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as exc:
-            raise _wrap(exc) from exc
+            raise wrap_os_error(exc) from exc
         if self._uploader is not None:
             for line in lines:
                 self._uploader.add(line)
@@ -212,12 +217,12 @@ class Journal:
                 raise task.exception()
 
     def _load(self, path: Path) -> None:
-        own = _cut_torn_end(self._file)
+        own = cut_torn_end(self._file)
         others = [
             line
             for other in sorted(path.parent.glob("*.jsonl"))
             if other != path
-            for line in _split_whole_lines(other.read_bytes())
+            for line in split_whole_lines(other.read_bytes())
         ]
         stored: list[bytes] = []
         if self._uploader is not None:
@@ -226,15 +231,16 @@ class Journal:
             for line in own:
                 if line not in known:
                     self._uploader.add(line)
-        for line in dict.fromkeys([*own, *others, *stored]):
-            self._replay(line)
+        records = [_parse(line) for line in dict.fromkeys([*own, *others, *stored])]
+        # By time: a segment's name tells when its writer started, not when a line was written.
+        for record in sorted(filter(None, records), key=lambda record: record["at"]):
+            self._replay(record)
         for key in self._batched:
             # Still worked on: whoever waits for the batch asks, and is charged, again.
             self.spent -= sum(self._unsettled.get(key, []), Amount())
 
-    def _replay(self, line: bytes) -> None:
+    def _replay(self, record: dict) -> None:
         try:
-            record = json.loads(line)
             if "answer" in record:
                 self._answers.setdefault(record["answer"], _read_answer(record))
             elif "ask" in record:
@@ -246,7 +252,7 @@ class Journal:
             if record["run"] == self._run_id:
                 self._count_spending(record)
         except (ValueError, KeyError, TypeError):
-            logger.warning("teacher journal: an unreadable line is passed over")
+            logger.warning("teacher journal: a line that says nothing is passed over")
 
     def _count_spending(self, record: dict) -> None:
         if "batch" in record:
@@ -266,6 +272,15 @@ class Journal:
         else:
             cost = Amount(1, _read_answer(record).num_tokens, int(record.get("picos", 0)))
             self.spent += cost - reserved
+
+
+def _parse(line: bytes) -> dict | None:
+    try:
+        record = json.loads(line)
+        return {**record, "at": float(record["at"])}
+    except (ValueError, KeyError, TypeError):
+        logger.warning("teacher journal: an unreadable line is passed over")
+        return None
 
 
 def _describe_reserve(reserved: Amount) -> dict[str, int]:
@@ -291,43 +306,4 @@ def _read_answer(record: dict) -> TeacherAnswer:
         int(record["prompt_tokens"]),
         int(record["completion_tokens"]),
         bool(record["is_complete"]),
-    )
-
-
-def _open_locked(path: Path) -> int:
-    """Open a journal file for appending, held by this process alone until it ends."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-    except OSError as exc:
-        raise _wrap(exc) from exc
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        os.close(file)
-        raise InputError(
-            f"Another process is writing the teacher journal {path}.",
-            remedy="Wait for it to end, or stop it: the same run must not be started twice.",
-        ) from exc
-    return file
-
-
-def _cut_torn_end(file: int) -> list[bytes]:
-    """The lines of the file; one torn by a kill at its end is cut off."""
-    with os.fdopen(os.dup(file), "rb") as reader:
-        reader.seek(0)
-        data = reader.read()
-    os.ftruncate(file, data.rfind(b"\n") + 1)
-    return _split_whole_lines(data)
-
-
-def _split_whole_lines(data: bytes) -> list[bytes]:
-    return data[: data.rfind(b"\n") + 1].splitlines()
-
-
-def _wrap(exc: OSError) -> StorageError:
-    return StorageError(
-        f"The teacher journal cannot be written: {exc.strerror}.",
-        remedy="Free space or permissions on the work folder, then run again: answers so far are "
-        "kept.",
     )

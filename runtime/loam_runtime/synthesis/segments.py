@@ -8,10 +8,14 @@ import secrets
 import time
 from typing import Protocol
 
-from loam_runtime.errors import StorageError
+from loam_runtime.errors import LoamError, StorageError
+from loam_runtime.storage.base import NotFoundError
 
 PREFIX = "segments/"
 UPLOAD_EVERY_SECONDS = 5.0  # what a lost disk may cost
+COMPACT_FROM = 64  # segments; an hour makes 720, each of which a start reads by itself
+
+LOAD_TRIES = 5
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +38,9 @@ class SegmentStore(Protocol):
     def list(self, prefix: str = "") -> list[StoredObject]:
         """The objects under a prefix."""
 
+    def delete(self, key: str) -> None:
+        """Remove an object."""
+
 
 class SegmentUploader:
     """Collects journal lines and uploads them as segments that never change.
@@ -49,13 +56,38 @@ class SegmentUploader:
         self._lines: list[bytes] = []
 
     def load(self) -> list[bytes]:
-        """All lines of all segments, in the order of their names.
+        """All lines of all segments, in the order of their names; many segments become one.
 
         Raises:
             StorageError: the store cannot be read.
         """
-        keys = sorted(item.key for item in self._store.list(PREFIX))
-        return [line for key in keys for line in self._store.get(key).splitlines()]
+        for _ in range(LOAD_TRIES):
+            keys = sorted(item.key for item in self._store.list(PREFIX))
+            try:
+                lines = [line for key in keys for line in self._store.get(key).splitlines()]
+            except NotFoundError:
+                continue  # another run has just put them together
+            if len(keys) >= COMPACT_FROM:
+                self._compact(keys, lines)
+            return lines
+        raise StorageError(
+            "The teacher journal's segments change faster than they can be read.",
+            remedy="Run again.",
+        )
+
+    def _compact(self, keys: list[str], lines: list[bytes]) -> None:
+        """Write the lines as one segment, then remove those that held them.
+
+        A kill in between leaves lines twice, which readers take once; two runs that do this at
+        the same time write the same.
+        """
+        try:
+            data = b"\n".join(dict.fromkeys(lines)) + b"\n"
+            self._store.put(f"{PREFIX}{self._writer}-compact.jsonl", data)
+            for key in keys:
+                self._store.delete(key)
+        except LoamError as error:  # no right to delete: all is still there
+            logger.warning("teacher journal: segments were not put together: %s", error)
 
     def add(self, line: bytes) -> None:
         """Collect one line (without its line end) for the next segment."""

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from loam_runtime.errors import InputError, StorageError
+from loam_runtime.storage.base import NotFoundError
 from loam_runtime.synthesis.budget import Amount
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
 from loam_runtime.synthesis.journal import Journal, Receipt
+from loam_runtime.synthesis.segments import COMPACT_FROM
 
 REQUEST = TeacherRequest((("user", "one"),), max_tokens=50)
 ANSWER = TeacherAnswer("text \u2028 ü", 10, 5)
@@ -38,6 +40,9 @@ class MemoryStore:
 
     def get(self, key: str) -> bytes:
         return self.objects[key]
+
+    def delete(self, key: str) -> None:
+        self.objects.pop(key, None)
 
     def list(self, prefix: str = "") -> list[Item]:
         return [Item(key) for key in self.objects if key.startswith(prefix)]
@@ -175,3 +180,34 @@ def test_pause_outlives_the_process(tmp_path: Path) -> None:
     journal = asyncio.run(reopen(tmp_path))
     assert 50 < journal.find_wait_seconds("k1") <= 60
     assert journal.find_wait_seconds("k2") == 0
+
+
+def test_many_segments_become_one(tmp_path: Path) -> None:
+    """A year of small segments is read as one object, with every answer and all spending in it;
+    a start would else make a request for each."""
+    store = MemoryStore()
+    for number in range(COMPACT_FROM):
+        asyncio.run(record(tmp_path / "a", store=store, keys=(f"k{number}",)))
+    asyncio.run(reopen(tmp_path / "b", store=store))
+    assert len(store.objects) == 1
+    journal = asyncio.run(reopen(tmp_path / "c", store=store))
+    assert journal.num_answers == COMPACT_FROM
+    assert journal.spent == Amount(COMPACT_FROM, 15 * COMPACT_FROM)
+
+
+def test_segments_that_vanish_while_read(tmp_path: Path) -> None:
+    """Another run may put segments together between listing and reading: the list is read anew."""
+    store = MemoryStore()
+    asyncio.run(record(tmp_path / "a", store=store))
+
+    class Compacted(MemoryStore):
+        def get(self, key: str) -> bytes:
+            if key in store.objects:
+                self.objects = {"segments/z-compact.jsonl": store.objects.pop(key)}
+                raise NotFoundError("gone")
+            return super().get(key)
+
+    racing = Compacted()
+    racing.objects = dict(store.objects)
+    journal = asyncio.run(reopen(tmp_path / "b", store=racing))
+    assert journal.find("k1") == ANSWER
