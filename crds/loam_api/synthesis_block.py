@@ -11,7 +11,7 @@ from loam_api.base import (
     MUTABLE,
     ApiModel,
     Endpoint,
-    FieldName,
+    LanguageCode,
     RequiredText,
     Rule,
     SecretKeyRef,
@@ -183,11 +183,11 @@ class Synthesis(ApiModel):
         default_factory=Teacher, description="Who writes the synthetic examples."
     )
     target_count: int = Field(ge=1, le=1_000_000, description="Synthetic rows to keep.")
-    languages: dict[FieldName, Share] = Field(
+    languages: dict[LanguageCode, Share] = Field(
         default_factory=dict,
         max_length=32,
         description="Languages to write in, each with its share, for cross-lingual transfer: "
-        "{German: 0.5, French: 0.5}. Empty: the seeds' own. Not with inContext.",
+        "{de: 0.5, fr: 0.5}, by ISO 639-1 code. Empty: the seeds' own. Not with inContext.",
     )
     quality_threshold: float = Field(
         default=0.85, ge=0, le=1, description="Rows that score less are rejected."

@@ -59,6 +59,9 @@ class SynthesisOutcome:
             lines.append(f"{name:<14} {step['seen']:>7} -> {step['passed']:>7}{kept}")
             if step.get("note"):
                 lines.append(f"{'':<14} {step['note']}")
+        if judged := report.get("pairs_judged"):
+            passed = judged - report["pairs_refused"]
+            lines.append(f"{'preference':<14} {judged:>7} -> {passed:>7}, {passed / judged:.0%}")
         lines.append(f"{'kept':<14} {report['kept']:>7} of {report['wanted']} wanted")
         lines.append(f"Rows: {self.out}")
         return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Set
@@ -36,6 +37,8 @@ class Collection:
         num_unanswered: draws whose every try failed.
         strategy: who wrote the requests.
         stopped: why the loop ended early, or "".
+        pairs_judged, pairs_refused: preference pairs that the teacher judged, and those of them
+            that are none by its verdict.
     """
 
     strategy: Strategy
@@ -46,6 +49,8 @@ class Collection:
     num_rows: int = 0
     num_unanswered: int = 0
     stopped: str = ""
+    pairs_judged: int = 0
+    pairs_refused: int = 0
 
     def describe(self) -> dict[str, object]:
         """The counts, for the report."""
@@ -55,6 +60,11 @@ class Collection:
             "unanswered": self.num_unanswered,
             "malformed": len(self.malformed),
             "rows": self.num_rows,
+            **(
+                {"pairs_judged": self.pairs_judged, "pairs_refused": self.pairs_refused}
+                if self.pairs_judged
+                else {}
+            ),
         }
 
 
@@ -180,11 +190,11 @@ class Collector:
             await self._client.ask_many([draw.request for draw in draws], take)
         except BudgetError:
             # What was answered before the stop is paid for: it is used.
-            self._read([draw for draw in draws if draw.request.draw in answers], answers)
+            await self._read([draw for draw in draws if draw.request.draw in answers], answers)
             raise
-        self._read(draws, answers)
+        await self._read(draws, answers)
 
-    def _read(self, draws: list[Draw], answers: Mapping[int, TeacherAnswer]) -> None:
+    async def _read(self, draws: list[Draw], answers: Mapping[int, TeacherAnswer]) -> None:
         rows = []
         for draw in draws:
             self._result.draws[draw.label] += 1
@@ -195,7 +205,7 @@ class Collector:
             reading = self._strategy.read(draw, answer)
             rows += reading.rows
             self._result.malformed += reading.rejected
-        self._keep(rows)
+        await self._keep(rows)
 
     def _has_enough(self) -> bool:
         filled = {label: min(self._kept[label], quota) for label, quota in self._quotas.items()}
@@ -211,9 +221,9 @@ class Collector:
             turns[label] += 1
         return draws
 
-    def _keep(self, rows: list[Example]) -> None:
+    async def _keep(self, rows: list[Example]) -> None:
         self._result.num_rows += len(rows)
-        kept = self._chain.apply(rows)
+        kept = await self._judge_pairs(self._chain.apply(rows))
         useful = 0
         for row in kept:
             label = row.target if row.target in self._quotas else ""
@@ -224,6 +234,31 @@ class Collector:
         self._monitor.count("rows", len(kept), outcome="kept")
         self._monitor.count("rows", len(rows) - len(kept), outcome="rejected")
         self._monitor.advance(useful, kept=len(self._result.kept))
+
+    async def _judge_pairs(self, rows: list[Example]) -> list[Example]:
+        """The preference pairs that are such by the teacher's own verdict; other rows as they are.
+
+        The dearest of all filters, so the last: it asks about rows that every other let pass.
+        """
+        judge = self._strategy.pair_judge
+        if judge is None:
+            return rows
+        asked = {row.id: judge.compose(row) for row in rows}
+        answers: dict[TeacherRequest, TeacherAnswer] = {}
+        # Where the budget ends here, pairs without their verdicts are left out; the next round,
+        # if one is needed, meets the spent budget itself.
+        with contextlib.suppress(BudgetError):
+            requests = [request for pair in asked.values() for request in pair]
+            await self._client.ask_many(requests, answers.__setitem__)
+        reasons = {
+            place: judge.read([answers.get(request) for request in pair])
+            for place, pair in asked.items()
+        }
+        refused = [row for row in rows if reasons[row.id]]
+        self._chain.rejected += [Rejection(row, reasons[row.id], "preference") for row in refused]
+        self._result.pairs_judged += len(rows)
+        self._result.pairs_refused += len(refused)
+        return [row for row in rows if not reasons[row.id]]
 
     def _describe_imbalance(self, short: list[Shortage]) -> TeacherError:
         labels = {item.label for item in short}
@@ -258,15 +293,19 @@ class Collector:
         )
 
 
-def share_quotas(target_count: int, brief: TaskBrief) -> dict[str, int]:
+def share_quotas(target_count: int, brief: TaskBrief, *, is_even: bool = False) -> dict[str, int]:
     """Rows wanted by label: the seeds' shares, rounded by largest remainder.
 
     A rare label counts as if it had half an even share of the seeds: a label of two seeds in a
     hundred would otherwise stay as good as unlearned, however many rows are written.
+
+    Args:
+        is_even: as many of every label, as in-context synthesis has it.
     """
     labels = brief.labels
     floor = RARE_SHARE * len(brief.seeds) / len(labels)
-    sizes = {label: max(floor, len(brief.list_seeds(label))) for label in labels}
+    counts = {label: floor if is_even else len(brief.list_seeds(label)) for label in labels}
+    sizes = {label: max(floor, count) for label, count in counts.items()}
     total = sum(sizes.values())
     exact = {label: target_count * sizes[label] / total for label in labels}
     quotas = {label: int(exact[label]) for label in labels}

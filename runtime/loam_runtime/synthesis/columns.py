@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from loam_api.finetunejob import DataSource, DataSpec
 from loam_runtime.data.examples import Example, iterate_examples
 from loam_runtime.data.files import RawRow
-from loam_runtime.data.formats import ALIASES, detect_layout
+from loam_runtime.data.formats import ALIASES, JOINED_BEFORE, detect_layout
 from loam_runtime.data.rows import RowError, build_example
 from loam_runtime.errors import InputError
 
@@ -24,10 +24,11 @@ def describe_data(task: str, description: str = "") -> DataSpec:
     return DataSpec(seeds=DataSource(uri=f"file://{NAME}"), task=task, description=description)
 
 
-def read_seeds(dataset: Dataset) -> tuple[list[Example], bool]:
-    """The rows of a table, and whether their targets are labels.
+def read_seeds(dataset: Dataset, task: str = "") -> tuple[list[Example], str]:
+    """The rows of a table, and their task.
 
     Args:
+        task: as `data.task` of a manifest; "" goes by the columns.
         dataset: columns text and label, prompt and completion, question and answer (with or
             without context), chat messages, text alone, or those of `Example`.
 
@@ -39,9 +40,9 @@ def read_seeds(dataset: Dataset) -> tuple[list[Example], bool]:
     columns = set(dataset.column_names)
     if {"id", "input", "target", "context", "origin"} <= columns:
         examples = list(iterate_examples(dataset))
-        return examples, _looks_like_labels([example.target for example in examples])
-    is_classification = not columns.isdisjoint(ALIASES["label"])
-    task = "classification" if is_classification else _guess_task(columns)
+        return examples, task or _guess_task_of_rows(examples)
+    task = task or _guess_task(columns)
+    is_classification = task == "classification"
     layout = detect_layout(columns, describe_data(task), NAME)
     examples = []
     for number, values in enumerate(_iterate_rows(dataset), start=1):
@@ -52,11 +53,24 @@ def read_seeds(dataset: Dataset) -> tuple[list[Example], bool]:
             raise InputError(
                 f"{NAME} row {number} cannot be used: {exc}.", remedy="Correct or drop the row."
             ) from exc
-    return examples, is_classification
+    return examples, task
 
 
 def _guess_task(columns: set[str]) -> str:
-    return "text" if columns == {"text"} else "generation"
+    if not columns.isdisjoint(ALIASES["label"]):
+        return "classification"
+    if columns == {"text"}:
+        return "text"
+    if "summary" in columns:
+        return "summarization"
+    is_about_context = not columns.isdisjoint(JOINED_BEFORE) and "question" in columns
+    return "extraction" if is_about_context else "generation"
+
+
+def _guess_task_of_rows(examples: list[Example]) -> str:
+    if _looks_like_labels([example.target for example in examples]):
+        return "classification"
+    return "generation" if any(example.input for example in examples) else "text"
 
 
 def _iterate_rows(dataset: Dataset) -> Iterator[dict[str, Any]]:

@@ -52,7 +52,8 @@ class SyntheticPipeline:
             OPENAI_API_KEY say which), or a teacher of your own.
         quality_threshold: least probability of being good that `filter` keeps.
         diversity_weight: weight of diversity against quality in the order of what is kept.
-        strategy: "seeded" for any task, "inContext" for classification.
+        strategy: "seeded" for any task, "inContext" for classification, "rationale" for tasks
+            with an input.
         filters: settings of filters by name, as under `synthesis.filters` of a manifest, such as
             {"language": {"enabled": False}}.
         sampling: of the teacher's tokens.
@@ -122,6 +123,9 @@ class SyntheticPipeline:
         target_count: int,
         task_description: str = "",
         domain_constraints: Sequence[str] = (),
+        *,
+        task: str = "",
+        languages: Mapping[str, float] | None = None,
     ) -> SyntheticDataset:
         """Have `target_count` valid examples written: well-formed, and none said before.
 
@@ -133,6 +137,9 @@ class SyntheticPipeline:
             target_count: examples wanted.
             task_description: the task in a sentence or two.
             domain_constraints: what every example must respect.
+            task: as `data.task` of a manifest: classification, generation, extraction,
+                summarization or text; "" goes by the columns.
+            languages: share of the rows by language (ISO 639-1); by default the seeds' own.
 
         Raises:
             InputError: seeds that cannot be used, or a strategy that does not fit them.
@@ -144,13 +151,15 @@ class SyntheticPipeline:
 
         if target_count < 1:
             raise InputError(f"target_count must be 1 or more, not {target_count}.")
-        seeds, is_classification = read_seeds(seed_examples)
+        seeds, task = read_seeds(seed_examples, task)
         brief = TaskBrief(
             seeds=tuple(seeds),
-            is_classification=is_classification,
+            is_classification=task == "classification",
             description=task_description,
             constraints=tuple(domain_constraints),
             random_seed=self._random_seed,
+            task=task,
+            languages=dict(languages or {}),
         )
         return self._draw(brief, target_count)
 
@@ -205,7 +214,7 @@ class SyntheticPipeline:
         chain = FilterChain(
             build_validity_filters(brief, self._filters), is_classification=brief.is_classification
         )
-        quotas = share_quotas(target_count, brief)
+        quotas = share_quotas(target_count, brief, is_even=self._strategy == "inContext")
         drawing = Drawing(
             teacher=self._teacher,
             strategy=self._strategy,
@@ -251,6 +260,8 @@ class SyntheticPipeline:
             brief.description,
             brief.constraints,
             brief.random_seed,
+            brief.task,
+            sorted(brief.languages.items()),
         ]
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]
 

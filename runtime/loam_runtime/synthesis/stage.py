@@ -135,7 +135,7 @@ def _draw_and_select(
 ) -> SynthesisResult:
     from loam_runtime.synthesis.selection import select_rows
 
-    quotas = share_quotas(spec.target_count, brief)
+    quotas = share_quotas(spec.target_count, brief, is_even=spec.strategy == "inContext")
     collection, usage = drawing.draw(brief, chain, quotas)
     kept = select_rows(
         collection.kept,

@@ -112,3 +112,5 @@ def test_rare_labels_get_their_share() -> None:
     seeds = tuple(row(f"{label}{i}", label) for label, n in (("a", 98), ("b", 2)) for i in range(n))
     quotas = share_quotas(100, TaskBrief(seeds, is_classification=True))
     assert quotas == {"a": 80, "b": 20}
+    even = share_quotas(100, TaskBrief(seeds, is_classification=True), is_even=True)
+    assert even == {"a": 50, "b": 50}

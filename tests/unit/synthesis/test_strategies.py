@@ -161,11 +161,11 @@ def test_languages_by_share() -> None:
     """For cross-lingual transfer each row is asked for in a language, by share; one alone counts
     too."""
     seeds = make_rows(4)
-    brief = TaskBrief(seeds, is_classification=False, languages={"German": 0.75, "French": 0.25})
+    brief = TaskBrief(seeds, is_classification=False, languages={"de": 0.75, "fr": 0.25})
     strategy = SeededStrategy(brief, SamplingSettings(max_tokens=1024))
     texts = "".join(strategy.compose(i, "", i).request.messages[1][1] for i in range(20))
     assert (texts.count("in German"), texts.count("in French")) == (75, 25)
-    alone = TaskBrief(seeds, is_classification=False, languages={"Swahili": 1.0})
+    alone = TaskBrief(seeds, is_classification=False, languages={"sw": 1.0})
     assert "in Swahili" in SeededStrategy(alone, SAMPLING).compose(0, "", 0).request.messages[1][1]
 
 

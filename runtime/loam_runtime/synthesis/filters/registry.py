@@ -127,7 +127,9 @@ _VALIDITY: dict[str, Callable[[TaskBrief, Any], Filter]] = {
 }
 _JUDGES: dict[str, Callable[[TaskBrief, Any], Filter]] = {
     "language": lambda brief, it: LanguageFilter(
-        brief.seeds, languages=it.languages, is_classification=brief.is_classification
+        brief.seeds,
+        languages=it.languages or tuple(brief.languages),
+        is_classification=brief.is_classification,
     ),
     "embedding_duplicates": lambda brief, it: EmbeddingDuplicateFilter(
         brief.seeds,

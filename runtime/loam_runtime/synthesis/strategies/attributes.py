@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from loam_runtime.synthesis.analysis.seeds import SeedProfile
 from loam_runtime.synthesis.analysis.texts import LengthRange
+from loam_runtime.synthesis.languages import name_language
 from loam_runtime.synthesis.strategies.base import TaskBrief
 from loam_runtime.synthesis.variation import Attribute
 
@@ -50,7 +51,7 @@ def _list_languages(brief: TaskBrief) -> list[Attribute]:
     """Cross-lingual transfer: the languages asked for, by share."""
     if not brief.languages:
         return []
-    names = tuple(f"in {language}" for language in brief.languages)
+    names = tuple(f"in {name_language(code)}" for code in brief.languages)
     return [Attribute("language", names, tuple(brief.languages.values()))]
 
 
