@@ -35,9 +35,15 @@ def build_report(data: ReportData) -> str:
             scores_chart=figures.draw_scores(evaluation) if evaluation else "",
             losses_chart=figures.draw_losses(training) if training else "",
             funnel_chart=figures.draw_funnel(clean["data"], clean["synthesis"]),
+            roc_chart=_draw_roc(clean),
             stages_chart=figures.draw_stages(clean["stages"]) if clean["stages"] else "",
         )
     )
+
+
+def _draw_roc(report: ReportData) -> Markup:
+    quality = report["synthesis"]["quality"] if report["synthesis"] else None
+    return figures.draw_roc(quality) if quality else Markup("")
 
 
 def _classify_verdict(verdict: Verdict | None) -> str:

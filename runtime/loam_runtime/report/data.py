@@ -116,6 +116,16 @@ class VariationRow(TypedDict):
     median_words: int  # of the kept rows; 0 without any
 
 
+class QualityPart(TypedDict):
+    """How the quality classifier did on seeds that it had not seen."""
+
+    num_seeds: int
+    is_advisory: bool  # it ranked rows and dropped none
+    auc: Estimate
+    auc_by_fault: dict[str, float]  # seeds against one kind of made-up bad rows each
+    roc: list[tuple[float, float]]  # (share of bad rows kept, share of good rows kept)
+
+
 class SpotCheckPart(TypedDict):
     """The sample for a person, and what the person said."""
 
@@ -144,6 +154,7 @@ class SynthesisPart(TypedDict):
     filter_note: str  # whether the label-consistency filter was trusted, and why
     kept_samples: list[Sample]
     rejected_samples: list[Sample]
+    quality: QualityPart | None  # None where the seeds were too few to teach anything
     spot_check: SpotCheckPart | None
 
 

@@ -14,7 +14,14 @@ from loam_runtime.report.charts import (
     draw_lines,
     smooth,
 )
-from loam_runtime.report.data import DataPart, Evaluation, StageTime, SynthesisPart, TrainingPart
+from loam_runtime.report.data import (
+    DataPart,
+    Evaluation,
+    QualityPart,
+    StageTime,
+    SynthesisPart,
+    TrainingPart,
+)
 from loam_runtime.report.formats import (
     format_count,
     format_score,
@@ -107,6 +114,23 @@ def draw_funnel(data: DataPart, synthesis: SynthesisPart | None) -> Markup:
         bars.append(Bar("Kept", synthesis["num_kept"], format_count(synthesis["num_kept"])))
     words = "; ".join(f"{bar.name}: {bar.text}" for bar in bars)
     return draw_bars(bars, chart_id="funnel", title="Rows at each step", description=words)
+
+
+def draw_roc(quality: QualityPart) -> Markup:
+    """The quality classifier's ROC curve beside that of a coin."""
+    points = [(100 * bad, good) for bad, good in quality["roc"]]
+    auc = quality["auc"]
+    return draw_lines(
+        [
+            Line("Quality classifier", points, "line train"),
+            Line("Chance", [(0.0, 0.0), (100.0, 1.0)], "line validation"),
+        ],
+        chart_id="roc",
+        title="Good rows kept by bad rows kept, on held-out seeds",
+        description=f"Area under the curve {auc['value']:.2f}, from {auc['low']:.2f} to "
+        f"{auc['high']:.2f}",
+        x_label="bad rows kept, %",
+    )
 
 
 def draw_stages(stages: list[StageTime]) -> Markup:

@@ -18,6 +18,7 @@ from loam_runtime.report.data import (
     SpotCheckPart,
     SynthesisPart,
 )
+from loam_runtime.steps.report_quality import describe_quality
 from loam_runtime.steps.report_seeds import describe_design
 
 if TYPE_CHECKING:
@@ -236,6 +237,7 @@ def _describe_synthesis(job: FineTuneJob, outputs: Outputs) -> SynthesisPart | N
         "filter_note": _describe_trust(report["filters"]),
         "kept_samples": outputs.kept[:NUM_SAMPLES],
         "rejected_samples": rejected[:NUM_SAMPLES],
+        "quality": describe_quality(report["filters"].get("quality", {})),
         "spot_check": outputs.spot_check,
     }
 

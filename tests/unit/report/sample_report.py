@@ -200,6 +200,13 @@ def build_synthesis() -> dict:
             {"input": "The courier left my box in the rain.", "target": "delivery", "reason": ""},
             {"input": "Why is there a fee on my invoice?", "target": "billing", "reason": ""},
         ],
+        "quality": {
+            "num_seeds": 140,
+            "is_advisory": False,
+            "auc": {"value": 0.863, "low": 0.841, "high": 0.884},
+            "auc_by_fault": {"wrong label": 0.944, "cut off": 0.928},
+            "roc": [(0.0, 0.0), (0.05, 0.5), (0.4, 0.9), (1.0, 1.0)],
+        },
         "spot_check": {
             "decision": "rejected",
             "by": "anna",

@@ -252,7 +252,7 @@ def test_structure_is_accessible():
     scoped = sum(name == "scope" for _, name, _ in page.attributes)
     assert page.tags.count("th") == scoped
     assert page.tags.count("table") == page.tags.count("caption")
-    assert page.tags.count("svg") == page.tags.count("desc") == 4
+    assert page.tags.count("svg") == page.tags.count("desc") == 5
     ids = [value for _, name, value in page.attributes if name == "id"]
     assert len(ids) == len(set(ids))
     for _, name, value in page.attributes:

@@ -39,6 +39,30 @@ from loam_runtime.synthesis.filters.registry import (
 from loam_runtime.synthesis.strategies.base import TaskBrief
 
 LABELS = ("negative", "positive")
+MEANINGS = {
+    "payment": (
+        "I was charged twice this month.",
+        "My credit card was debited without a reason.",
+        "The invoice shows the wrong amount.",
+        "Please refund the fee for the premium plan.",
+        "Why does the price include a tax that I do not owe?",
+        "The discount code was not subtracted.",
+        "You took money after I had cancelled.",
+        "I need a receipt for my purchase.",
+        "The direct debit came too early.",
+    ),
+    "transport": (
+        "My parcel has not arrived yet.",
+        "The courier left the box at the wrong door.",
+        "The package was damaged on the way.",
+        "When will the shipment be handed over?",
+        "The tracking number does not work.",
+        "Nobody was home when the driver came.",
+        "It has been lying in the depot for a week.",
+        "The van never stopped at our house.",
+        "Can the delivery be moved to Friday?",
+    ),
+}
 
 
 def row(input_text: str, target: str = "x", number: int = 0) -> Example:
@@ -466,6 +490,26 @@ class TestQuality:
         assert [bool(verdict.reason) for verdict in verdicts] == [False, True, True]
         assert verdicts[0].score > max(verdicts[1].score, verdicts[2].score)
 
+    def test_roc_is_of_seeds_it_has_not_seen(self) -> None:
+        """A curve over what was learnt by heart would call any classifier trusted: where labels
+        are drawn by lot, no classifier tells a wrong one."""
+        rng = random.Random(1)
+        seeds = [replace(seed, target=rng.choice(LABELS)) for seed in self.make_seeds(60)]
+        fit = QualityFilter(seeds, 0.5, is_classification=True).fit
+        assert 0.35 < fit.auc_by_fault["wrong label"] < 0.65
+        assert fit.auc_low <= fit.auc <= fit.auc_high
+        assert list(fit.roc) == sorted(fit.roc)
+        assert fit.roc[-1][1] == 1.0
+
+    def test_a_wrong_label_is_told_by_meaning(self) -> None:
+        """Words that no seed has still mean something: a swapped label on a fluent text is the
+        fault that training suffers from most."""
+        seeds = [row(text, label) for label, texts in MEANINGS.items() for text in texts]
+        filter_ = QualityFilter(seeds, 0.5, is_classification=True)
+        unseen = "The bill is higher than what we had agreed upon."
+        right, wrong = filter_.judge([row(unseen, "payment"), row(unseen, "transport")])
+        assert right.score > wrong.score + 0.2
+
     def test_few_seeds_drop_nothing(self) -> None:
         """Under 50 seeds it may rank and never drop, whatever the threshold."""
         filter_ = QualityFilter(self.make_seeds(20), 1.0, is_classification=True)
@@ -500,7 +544,7 @@ class TestQuality:
         for seed in seeds:
             made = corrupt_seed(seed, seeds, random.Random(1), is_classification=is_classification)
             assert made
-            assert (seed.input, seed.target) not in made
+            assert (seed.input, seed.target) not in [pair for _, pair in made]
 
 
 def test_chain_counts_by_class() -> None:

@@ -7,23 +7,35 @@ from collections.abc import Callable, Sequence
 
 from loam_runtime.data.examples import Example
 
+NUM_FOLDS = 5
 Pair = tuple[str, str]
+Fault = tuple[str, Pair]  # its name, and the pair that has it
 Corruption = Callable[[random.Random, Example, Example], Pair | None]
 
 
 def corrupt_seed(
-    seed: Example, seeds: Sequence[Example], rng: random.Random, *, is_classification: bool
-) -> list[Pair]:
-    """(input, target) pairs that each have one fault; None of them equals the seed.
+    seed: Example,
+    seeds: Sequence[Example],
+    rng: random.Random,
+    *,
+    is_classification: bool,
+    fold: int = 0,
+) -> list[Fault]:
+    """(input, target) pairs that each have one named fault; none of them equals the seed.
 
     Args:
         seeds: where another row's target or half a text comes from.
+        fold: of cross-validation; each has strange texts of its own, so that the classifier is
+            measured on some that it has not learnt by heart.
     """
     others = [other for other in seeds if other.target != seed.target]
     other = rng.choice(others) if others else seed
     kinds = _OF_LABELS if is_classification else _OF_TEXTS
-    made = [kind(rng, seed, other) for kind in kinds]
-    return [pair for pair in made if pair and pair != (seed.input, seed.target)]
+    made = [(name, kind(rng, seed, other)) for name, kind in kinds.items()]
+    strange = rng.choice(_OFF_TOPIC[fold % NUM_FOLDS :: NUM_FOLDS])
+    off_topic = (strange, seed.target) if is_classification else (seed.input, strange)
+    made.append(("off topic", off_topic))
+    return [(name, pair) for name, pair in made if pair and pair != (seed.input, seed.target)]
 
 
 def _swap_target(rng: random.Random, seed: Example, other: Example) -> Pair:
@@ -67,14 +79,35 @@ def _echo_input(rng: random.Random, seed: Example, other: Example) -> Pair | Non
     return (seed.input, seed.input) if seed.input else None
 
 
-_OF_LABELS: tuple[Corruption, ...] = (
-    _swap_target,
-    _shuffle_input,
-    _cut_input,
-    _repeat_input,
-    _splice_inputs,
+# Of as many worlds as lines, so that a domain of seeds is near to one of them at most.
+_OFF_TOPIC = (
+    "Fold the beaten egg whites into the batter and bake it for forty minutes.",
+    "The glacier has lost a third of its length since the survey of 1931.",
+    "In the second half the visitors scored twice from corner kicks.",
+    "She tuned the cello a little lower than the pianist had asked for.",
+    "Moss grows on the north side of these walls where the sun never comes.",
+    "The treaty was signed in the summer residence of the old king.",
+    "A prime number has no divisors other than one and itself.",
+    "Turn left at the lighthouse and follow the path down to the ferry.",
+    "The vaccine is stored between two and eight degrees.",
+    "Our neighbours painted their fence green over the weekend.",
+    "The probe will pass behind the moon and be silent for forty minutes.",
+    "Please stand clear of the doors; the train is about to depart.",
 )
-_OF_TEXTS: tuple[Corruption, ...] = (_swap_target, _shuffle_target, _cut_target, _echo_input)
+
+_OF_LABELS: dict[str, Corruption] = {
+    "wrong label": _swap_target,
+    "shuffled": _shuffle_input,
+    "cut off": _cut_input,
+    "repetitive": _repeat_input,
+    "two texts in one": _splice_inputs,
+}
+_OF_TEXTS: dict[str, Corruption] = {
+    "answer of another row": _swap_target,
+    "shuffled": _shuffle_target,
+    "cut off": _cut_target,
+    "echoes the input": _echo_input,
+}
 
 
 def _shuffle(rng: random.Random, text: str) -> str:

@@ -1,5 +1,7 @@
 """The quality classifier: seeds against corrupted seeds, on input and target together.
 
+It is a logistic regression on words, on the embeddings of a frozen encoder, and on how the two
+sides agree (`quality_features`): what is fine-tuned on the seeds takes seconds on two cores.
 Its score is a probability at a stated prior (65 % of what a teacher writes is good, the seed
 paper's retention). It drops rows only where it has shown that it can tell good from bad: with
 50 seeds or more and a lower bound of its AUC, on seeds it had not seen, of 0.7 or more.
@@ -10,26 +12,24 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import sparse
 from scipy.stats import rankdata
-from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold
 
 from loam_runtime.data.examples import Example
 from loam_runtime.synthesis.filters.base import Verdict
-from loam_runtime.synthesis.filters.corruptions import Pair, corrupt_seed
+from loam_runtime.synthesis.filters.corruptions import NUM_FOLDS, Pair, corrupt_seed
+from loam_runtime.synthesis.filters.quality_features import PairFeaturizer
 
 PRIOR_GOOD = 0.65
 MIN_SEEDS_TO_DROP = 50
 MIN_SEEDS_TO_RANK = 8
 MIN_AUC_LOWER_BOUND = 0.7
-NUM_FOLDS = 5
 NUM_RESAMPLES = 400
+ROC_POINTS = 21
 MAX_SEEDS = 2000  # more teach little and cost time
 
 
@@ -40,12 +40,17 @@ class QualityFit:
     Attributes:
         num_seeds: it learned from.
         auc: area under the ROC curve over out-of-fold scores; NaN where it was not fitted.
-        auc_low: 2.5 % bound, bootstrap over seeds.
+        auc_low, auc_high: 95 % interval, bootstrap over seeds.
+        auc_by_fault: seeds against one kind of corruption each.
+        roc: points (share of bad rows kept, share of good rows kept), from the highest threshold.
     """
 
     num_seeds: int
-    auc: float
-    auc_low: float
+    auc: float = np.nan
+    auc_low: float = np.nan
+    auc_high: float = np.nan
+    auc_by_fault: dict[str, float] = field(default_factory=dict)
+    roc: tuple[tuple[float, float], ...] = ()
 
     @property
     def is_advisory(self) -> bool:
@@ -74,7 +79,7 @@ class QualityFilter:
         random_seed: int = 0,
     ) -> None:
         self._threshold = threshold
-        self._featurizer = _Featurizer(is_classification)
+        self._featurizer = PairFeaturizer(is_classification)
         self._model: LogisticRegression | None = None
         self._platt: LogisticRegression | None = None
         rng = random.Random(random_seed)
@@ -97,8 +102,11 @@ class QualityFilter:
             "threshold": self._threshold,
             "advisory": fit.is_advisory,
             "seeds": fit.num_seeds,
-            "auc": None if np.isnan(fit.auc) else round(fit.auc, 4),
-            "auc_lower_bound": None if np.isnan(fit.auc_low) else round(fit.auc_low, 4),
+            "auc": _round(fit.auc),
+            "auc_lower_bound": _round(fit.auc_low),
+            "auc_upper_bound": _round(fit.auc_high),
+            "auc_by_fault": {name: _round(auc) for name, auc in fit.auc_by_fault.items()},
+            "roc": [list(point) for point in fit.roc],
             "prior": PRIOR_GOOD,
         }
 
@@ -113,84 +121,73 @@ class QualityFilter:
         self, seeds: Sequence[Example], rng: random.Random, is_classification: bool
     ) -> QualityFit:
         if len(seeds) < MIN_SEEDS_TO_RANK:
-            return QualityFit(len(seeds), np.nan, np.nan)
-        pairs, is_good, groups = _build_training_rows(seeds, rng, is_classification)
-        features = self._featurizer.fit(seeds).transform(pairs)
-        margins = np.zeros(len(pairs))
-        for train, held_out in GroupKFold(NUM_FOLDS).split(features, is_good, groups):
-            model = _fit_classifier(features[train], is_good[train])
+            return QualityFit(len(seeds))
+        order = rng.sample(range(len(seeds)), len(seeds))
+        seed_folds = np.array(order) % NUM_FOLDS
+        rows = _build_training_rows(seeds, seed_folds, rng, is_classification)
+        folds = seed_folds[rows.groups]
+        self._featurizer.fit(seeds, seed_folds)
+        features = self._featurizer.transform(rows.pairs, folds)
+        margins = np.zeros(len(rows.pairs))
+        for fold in range(NUM_FOLDS):
+            train, held_out = folds != fold, folds == fold
+            model = _fit_classifier(features[train], rows.is_good[train])
             margins[held_out] = model.decision_function(features[held_out])
-        self._model = _fit_classifier(features, is_good)
-        self._platt = _fit_platt(margins, is_good)
-        low = _bound_auc(margins, is_good, groups)
-        return QualityFit(len(seeds), _compute_auc(margins, is_good), low)
+        self._model = _fit_classifier(features, rows.is_good)
+        self._platt = _fit_platt(margins, rows.is_good)
+        return _measure(len(seeds), margins, rows)
 
 
-class _Featurizer:
-    """Hashed n-grams of the pair, and how input and target agree."""
+@dataclass(frozen=True, slots=True)
+class _TrainingRows:
+    """Seeds and their corruptions; a seed and what was made of it form one group.
 
-    def __init__(self, is_classification: bool) -> None:
-        self._is_classification = is_classification
-        self._chars = HashingVectorizer(analyzer="char_wb", ngram_range=(2, 4), n_features=2**15)
-        self._words = HashingVectorizer(analyzer=str.split, n_features=2**15)
-        self._typical_lengths = (1.0, 1.0)
+    Attributes:
+        pairs, is_good, groups: [num_pairs]; a group is the place of its seed.
+        faults: name of what is wrong with each; "" for a seed.
+    """
 
-    def fit(self, seeds: Sequence[Example]) -> _Featurizer:
-        """Learn the usual lengths, which the agreement features are relative to."""
-        inputs = np.median([len(seed.input.split()) for seed in seeds])
-        targets = np.median([len(seed.target.split()) for seed in seeds])
-        self._typical_lengths = (float(max(inputs, 1)), float(max(targets, 1)))
-        return self
-
-    def transform(self, pairs: Sequence[Pair]) -> sparse.csr_matrix:
-        """[num_pairs, num_features]."""
-        own = [text if self._is_classification else target for text, target in pairs]
-        return sparse.hstack(
-            [
-                self._chars.transform(own),
-                self._words.transform([self._join(pair) for pair in pairs]),
-                sparse.csr_matrix([self._agree(pair) for pair in pairs]),
-            ],
-            format="csr",
-        )
-
-    def _join(self, pair: Pair) -> str:
-        """Words and word pairs; in classification each also together with the label."""
-        text, target = pair
-        words = (text if self._is_classification else target).lower().split()
-        grams = [*words, *(f"{a}_{b}" for a, b in pairwise(words))]
-        if self._is_classification:
-            label = "_".join(target.split())
-            grams += [f"{label}|{word}" for word in words]
-        return " ".join(grams)
-
-    def _agree(self, pair: Pair) -> list[float]:
-        first, second = (text.lower().split() for text in pair)
-        shared = set(first) & set(second)
-        main = first if self._is_classification else second
-        return [
-            len(shared) / max(len(set(second)), 1),
-            float(np.log1p(len(first) / self._typical_lengths[0])),
-            float(np.log1p(len(second) / self._typical_lengths[1])),
-            len(set(main)) / max(len(main), 1),
-            float(pair[0].strip() == pair[1].strip()),
-            float(pair[0 if self._is_classification else 1].rstrip()[-1:] in ".?!"),
-        ]
+    pairs: list[Pair]
+    is_good: np.ndarray
+    groups: np.ndarray
+    faults: np.ndarray
 
 
 def _build_training_rows(
-    seeds: Sequence[Example], rng: random.Random, is_classification: bool
-) -> tuple[list[Pair], np.ndarray, np.ndarray]:
-    """Seeds and their corruptions; a seed and what was made of it form one group."""
+    seeds: Sequence[Example], folds: np.ndarray, rng: random.Random, is_classification: bool
+) -> _TrainingRows:
     pairs: list[Pair] = []
-    is_good: list[int] = []
+    faults: list[str] = []
     groups: list[int] = []
     for group, seed in enumerate(seeds):
-        bad = corrupt_seed(seed, seeds, rng, is_classification=is_classification)
-        pairs += [(seed.input, seed.target), *bad]
-        is_good += [1] + [0] * len(bad)
+        bad = corrupt_seed(
+            seed, seeds, rng, is_classification=is_classification, fold=int(folds[group])
+        )
+        pairs += [(seed.input, seed.target), *(pair for _, pair in bad)]
+        faults += ["", *(name for name, _ in bad)]
         groups += [group] * (1 + len(bad))
-    return pairs, np.array(is_good), np.array(groups)
+    names = np.array(faults)
+    return _TrainingRows(pairs, (names == "").astype(int), np.array(groups), names)
+
+
+def _measure(num_seeds: int, margins: np.ndarray, rows: _TrainingRows) -> QualityFit:
+    """By scores of rows that no part of the classifier had seen."""
+    low, high = _bound_auc(margins, rows.is_good, rows.groups)
+    by_fault = {}
+    for name in np.unique(rows.faults[rows.faults != ""]):
+        chosen = (rows.faults == "") | (rows.faults == name)
+        by_fault[str(name)] = _compute_auc(margins[chosen], rows.is_good[chosen])
+    auc = _compute_auc(margins, rows.is_good)
+    return QualityFit(num_seeds, auc, low, high, by_fault, _draw_roc(margins, rows.is_good))
+
+
+def _draw_roc(margins: np.ndarray, is_good: np.ndarray) -> tuple[tuple[float, float], ...]:
+    """Points of the curve at even steps of the good rows kept."""
+    from sklearn.metrics import roc_curve
+
+    false_rate, true_rate, _ = roc_curve(is_good, margins, drop_intermediate=False)
+    steps = np.searchsorted(true_rate, np.linspace(0, 1, ROC_POINTS))
+    return tuple((round(float(false_rate[i]), 4), round(float(true_rate[i]), 4)) for i in steps)
 
 
 def _fit_classifier(features: sparse.csr_matrix, is_good: np.ndarray) -> LogisticRegression:
@@ -214,8 +211,8 @@ def _compute_auc(margins: np.ndarray, is_good: np.ndarray) -> float:
     return float((rank_sum - num_good * (num_good + 1) / 2) / (num_good * num_bad))
 
 
-def _bound_auc(margins: np.ndarray, is_good: np.ndarray, groups: np.ndarray) -> float:
-    """Lower end of the 95 % interval of the AUC, resampling seeds with all made of them."""
+def _bound_auc(margins: np.ndarray, is_good: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of the AUC, resampling seeds with all made of them."""
     rng = np.random.default_rng(0)
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     values = []
@@ -223,4 +220,9 @@ def _bound_auc(margins: np.ndarray, is_good: np.ndarray, groups: np.ndarray) -> 
         drawn = rng.integers(0, len(members), len(members))
         places = np.concatenate([members[place] for place in drawn])
         values.append(_compute_auc(margins[places], is_good[places]))
-    return float(np.quantile(values, 0.025))
+    low, high = np.quantile(values, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _round(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 4)
