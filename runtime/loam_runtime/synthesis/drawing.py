@@ -71,10 +71,9 @@ class Drawing:
     ) -> tuple[Collection, dict[str, float]]:
         teacher = self.teacher
         strategy = build_strategy(self.strategy, brief, self.sampling, is_chat=teacher.is_chat)
-        first = strategy.compose(0, next(iter(quotas)), 0).request
         try:
             async with (
-                self._take_turn(first.compute_key(teacher.model, teacher.endpoint)),
+                self._take_turn(brief, next(iter(quotas))),
                 # After the turn has come: it reads what the one before has left.
                 Journal(self.journal_dir, self.run_id, self.journal_store) as journal,
             ):
@@ -100,10 +99,15 @@ class Drawing:
         finally:
             await teacher.close()
 
-    def _take_turn(self, name: str) -> AbstractAsyncContextManager[object]:
+    def _take_turn(self, brief: TaskBrief, label: str) -> AbstractAsyncContextManager[object]:
         """Wait for a job that asks the same; a model of our own costs no money twice."""
-        if self.journal_store is None or self.teacher.language_model is not None:
+        teacher = self.teacher
+        if self.journal_store is None or teacher.language_model is not None:
             return nullcontext()
+        # A strategy of its own: one counts what it has composed.
+        strategy = build_strategy(self.strategy, brief, self.sampling, is_chat=teacher.is_chat)
+        first = strategy.compose(0, label, 0).request
+        name = first.compute_key(teacher.model, teacher.endpoint)
         return Lease(self.journal_store, name, monitor=self.monitor)
 
     def _open_budget(self, journal: Journal) -> BudgetLedger:
