@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -11,7 +12,7 @@ from loam_api.base import (
     MUTABLE,
     ApiModel,
     Endpoint,
-    LanguageCode,
+    FieldName,
     RequiredText,
     Rule,
     SecretKeyRef,
@@ -37,7 +38,9 @@ class Sampling(ApiModel):
     """How the teacher's tokens are drawn."""
 
     temperature: float = Field(default=1.0, ge=0, le=2, description="0 for the likeliest token.")
-    top_k: int = Field(default=50, ge=0, le=1000, description="0 for no limit; self teacher only.")
+    top_k: int = Field(
+        default=50, ge=0, le=1000, description="0 for no limit; not sent to chat endpoints."
+    )
     top_p: float = Field(default=1.0, gt=0, le=1, description="1 for no limit.")
     max_tokens: int = Field(default=256, ge=1, le=32768, description="Most tokens of one answer.")
 
@@ -52,7 +55,16 @@ class TokenPrices(ApiModel):
 
 
 class OpenAITeacher(ApiModel):
-    """An OpenAI-compatible chat endpoint."""
+    """An OpenAI-compatible endpoint."""
+
+    rules = (
+        Rule(
+            cel="self.mode != 'batch' || self.endpoint == 'chat'",
+            holds=lambda it: it.mode != "batch" or it.endpoint == "chat",
+            message="mode batch asks the chat endpoint: endpoint must be chat",
+            field="endpoint",
+        ),
+    )
 
     base_url: Endpoint = Field(alias="baseURL", description="Address that ends in /v1.")
     model: RequiredText = Field(description="Model name the endpoint knows.")
@@ -61,6 +73,10 @@ class OpenAITeacher(ApiModel):
     )
     concurrency: int = Field(default=16, ge=1, le=512, description="Most requests open at once.")
     timeout_seconds: int = Field(default=120, ge=1, le=3600, description="For one answer.")
+    endpoint: Literal["chat", "completions"] = Field(
+        default="chat",
+        description="completions: for a base model, which continues a text; for inContext.",
+    )
     mode: Literal["online", "batch"] = Field(
         default="online",
         description="batch: through the provider's /v1/batches, where it offers them: cheaper, "
@@ -155,6 +171,12 @@ class Synthesis(ApiModel):
             field="budget.maxTokens",
         ),
         Rule(
+            cel="self.languages.all(code, code.matches('^[a-z]{2}$'))",
+            holds=lambda it: all(re.fullmatch("[a-z]{2}", code) for code in it.languages),
+            message="a language is named by its ISO 639-1 code: two lower-case letters, such as de",
+            field="languages",
+        ),
+        Rule(
             cel="self.strategy != 'inContext' || self.languages.size() == 0",
             holds=lambda it: it.strategy != "inContext" or not it.languages,
             message="inContext goes on in the seeds' own language: use seeded or rationale",
@@ -183,7 +205,7 @@ class Synthesis(ApiModel):
         default_factory=Teacher, description="Who writes the synthetic examples."
     )
     target_count: int = Field(ge=1, le=1_000_000, description="Synthetic rows to keep.")
-    languages: dict[LanguageCode, Share] = Field(
+    languages: dict[FieldName, Share] = Field(
         default_factory=dict,
         max_length=32,
         description="Languages to write in, each with its share, for cross-lingual transfer: "

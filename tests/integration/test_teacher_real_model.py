@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from datasets import Dataset
 
+from loam_runtime.synthesis.completions_teacher import CompletionsTeacher
 from loam_runtime.synthesis.openai_teacher import OpenAICompatibleTeacher
 from loam_runtime.synthesis.pipeline import SyntheticPipeline
 from loam_runtime.synthesis.strategies.base import SamplingSettings
@@ -26,13 +28,17 @@ REVIEWS = {
 }
 
 
-def test_reviews_from_a_real_model(teacher_server: str, tmp_path: Path) -> None:
-    """A real endpoint's responses, usage and stopping are understood: rows of both classes come
-    back, and a second call is answered from the journal."""
+@pytest.mark.parametrize("kind", [OpenAICompatibleTeacher, CompletionsTeacher])
+def test_reviews_from_a_real_model(
+    kind: type[OpenAICompatibleTeacher], teacher_server: str, tmp_path: Path
+) -> None:
+    """A real endpoint's responses, usage and stopping are understood, whether it chats or
+    continues a text: rows of both classes come back, and a second call is answered from the
+    journal."""
     seeds = Dataset.from_list(
         [{"text": text, "label": label} for label, texts in REVIEWS.items() for text in texts]
     )
-    teacher = OpenAICompatibleTeacher("gemma", teacher_server, concurrency=4)
+    teacher = kind("gemma", teacher_server, concurrency=4)
     pipeline = SyntheticPipeline(
         teacher,
         strategy="inContext",

@@ -66,7 +66,7 @@ class FaultTeacher:
         identity = json.dumps(body, sort_keys=True)
         with self.lock:
             call = Call(
-                "\n".join(message["content"] for message in body["messages"]),
+                _read_question(body),
                 self.asked[identity],
                 self.num_requests,
                 body,
@@ -141,6 +141,12 @@ class _Server(ThreadingHTTPServer):
         pass  # a client that went away is part of the script
 
 
+def _read_question(body: dict) -> str:
+    if "prompt" in body:  # of the completions endpoint
+        return body["prompt"]
+    return "\n".join(message["content"] for message in body["messages"])
+
+
 def _build_body(reply: Reply, call: Call) -> dict:
     if reply.status != 200:
         return {"error": {"message": f"scripted status {reply.status}", "code": None}}
@@ -152,7 +158,11 @@ def _build_body(reply: Reply, call: Call) -> dict:
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": reply.text},
+                **(
+                    {"text": reply.text}
+                    if "prompt" in call.body
+                    else {"message": {"role": "assistant", "content": reply.text}}
+                ),
                 "finish_reason": reply.finish_reason,
             }
         ],

@@ -14,6 +14,7 @@ from loam_runtime.secrets import read_secret
 from loam_runtime.steps.review import offer_sample
 from loam_runtime.storage.cache import cache_dir
 from loam_runtime.storage.registry import is_local, open_store
+from loam_runtime.synthesis.completions_teacher import CompletionsTeacher
 from loam_runtime.synthesis.openai_teacher import OpenAICompatibleTeacher
 from loam_runtime.synthesis.provider_batches import BatchTeacher
 from loam_runtime.synthesis.stage import SynthesisResult, synthesize
@@ -81,7 +82,8 @@ def build_teacher(context: InputContext) -> Teacher:
         return SelfTeacher(context.base_model, name=context.sources.digests["model"])
     remote = teacher.openai
     key = read_secret(remote.api_key_secret_ref) if remote.api_key_secret_ref else ""
-    online = OpenAICompatibleTeacher(
+    kind = CompletionsTeacher if remote.endpoint == "completions" else OpenAICompatibleTeacher
+    online = kind(
         remote.model,
         remote.base_url,
         key,

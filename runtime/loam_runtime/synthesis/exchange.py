@@ -19,7 +19,7 @@ class TeacherRequest:
             the contents joined as one text to continue.
         max_tokens: most tokens of the answer.
         temperature: 0 for greedy.
-        top_k: 0 for no limit; only a teacher that runs here honours it.
+        top_k: 0 for no limit; chat endpoints are not told it.
         stop: texts that end the answer.
         draw: which of several draws of the same question this is. Part of the identity: without
             it, n draws of one prompt would collapse into one answer.
