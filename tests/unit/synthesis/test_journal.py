@@ -31,6 +31,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.is_down = False
+        self.read: set[str] = set()
 
     def put(self, key: str, data: bytes) -> None:
         if self.is_down:
@@ -39,6 +40,7 @@ class MemoryStore:
         self.objects[key] = data
 
     def get(self, key: str) -> bytes:
+        self.read.add(key)
         return self.objects[key]
 
     def delete(self, key: str) -> None:
@@ -119,7 +121,9 @@ def test_lost_disk(tmp_path: Path) -> None:
     store = MemoryStore()
     asyncio.run(record(tmp_path / "a", store=store))
     asyncio.run(record(tmp_path / "a", store=store, keys=("k2",)))
-    assert len(store.objects) == 2
+    segments = set(store.objects)
+    assert len(segments) == 2
+    store.objects["reports/run.jsonl"] = b"what lies beside them is none of it\n"
     journal = asyncio.run(reopen(tmp_path / "b", store=store))
     assert journal.find("k1") == journal.find("k2") == ANSWER
     assert journal.spent.requests == 2
