@@ -9,13 +9,19 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from tests.tools.control_plane import ControlPlane
-from tests.tools.operator_process import OperatorProcess, Stage, run_operator
+from tests.tools.operator_process import RUN_KEY, OperatorProcess, Stage, run_operator
 from tests.tools.waiting import wait_until
 
 from loam_operator.states import STATES
 
 PHASES = sorted({state.phase for state in STATES})
 POLICIES = ("Background", "Foreground")
+_TEACHER = {"baseURL": "https://teacher.example/v1", "model": "big"}
+REVIEWED = {
+    "targetCount": 10,
+    "teacher": {"kind": "openai", "openai": _TEACHER},
+    "spotCheck": {"required": True},
+}
 
 
 def stop_at_start(stage: Stage, name: str) -> None:
@@ -62,6 +68,11 @@ def suspend(stage: Stage, name: str) -> None:
     stage.change_job(name, {"spec": {"suspend": True}})
 
 
+def stop_for_review(stage: Stage, name: str) -> None:
+    stop_at_start(stage, name)
+    stage.succeed(f"{name}-prepare-a1", 1, run_key=RUN_KEY)
+
+
 def stop_before_start(stage: Stage, name: str) -> None:
     """Somebody else's object is in the way."""
 
@@ -71,6 +82,7 @@ WAYS: dict[str, Callable[[Stage, str], None]] = {
     "Queued": stop_in_queue,
     "Starting": stop_at_start,
     "Preparing": stop_preparing,
+    "AwaitingReview": stop_for_review,
     "Training": stop_training,
     "Finishing": stop_finishing,
     "Succeeded": succeed,
@@ -83,7 +95,7 @@ def bring_to(stage: Stage, name: str, phase: str) -> None:
     """A job that stands in a phase."""
     if phase == "Pending":
         stage.create_foreign("ConfigMap", f"{name}-manifest")
-    stage.apply(name)
+    stage.apply(name, **({"synthesis": REVIEWED} if phase == "AwaitingReview" else {}))
     WAYS[phase](stage, name)
     wait_until(lambda: stage.get_job(name).get("status", {}).get("phase") == phase, phase)
 

@@ -127,6 +127,7 @@ def test_lost_disk(tmp_path: Path) -> None:
     journal = asyncio.run(reopen(tmp_path / "b", store=store))
     assert journal.find("k1") == journal.find("k2") == ANSWER
     assert journal.spent.requests == 2
+    assert store.read == segments
 
 
 def test_killed_before_upload(tmp_path: Path) -> None:
