@@ -54,6 +54,12 @@ class PersonalDataFilter(ApiModel):
     enabled: bool = Field(default=False, description="true drops such rows.")
 
 
+class GroundingFilter(ApiModel):
+    """Answers that are not in their context, summaries that say what their document does not."""
+
+    enabled: bool = Field(default=True, description="false lets made-up answers pass.")
+
+
 class Filters(ApiModel):
     """What is dropped beside rows that are exact duplicates, or would give a held-out row away.
 
@@ -78,4 +84,9 @@ class Filters(ApiModel):
     embedding_duplicates: EmbeddingDuplicateFilter = Field(
         default_factory=EmbeddingDuplicateFilter,
         description="Rows that say in other words what a seed or an earlier row says.",
+    )
+    grounding: GroundingFilter = Field(
+        default_factory=GroundingFilter,
+        description="For extraction and summarization: answers that are not in their context, "
+        "summaries that say what their document does not.",
     )

@@ -353,8 +353,25 @@ class TestRegistry:
         names = {field.alias for field in Filters.model_fields.values()}
         on = read_settings({name: {"enabled": True} for name in names})
         off = read_settings({name: {"enabled": False} for name in names})
+        names -= {"grounding"}  # a label has no source
         assert set(self.list_names(on)) - set(self.list_names(off)) == names
         assert self.list_names(off) == ["exactDuplicates", "contamination", "quality"]
+
+    @pytest.mark.parametrize("task", ["extraction", "summarization"])
+    def test_grounding_is_for_tasks_with_a_source(self, task: str) -> None:
+        """A made-up answer passes every other filter: where there is a source, it is looked at."""
+        brief = TaskBrief((row("The roof is from 2019.", "2019"),), False, task=task)
+        built = [
+            [
+                item.name
+                for item in build_judges(
+                    brief, read_settings({"grounding": {"enabled": is_on}}), held_out={},
+                    quality_threshold=0.85, model=None, contract=None, on_untrusted="keep",
+                )
+            ]
+            for is_on in (True, False)
+        ]  # fmt: skip
+        assert set(built[0]) - set(built[1]) == {"grounding"}
 
     @pytest.mark.parametrize("wrong", [{"toxicity": {}}, {"length": {"max": 3}}])
     def test_unknown_names(self, wrong) -> None:

@@ -17,6 +17,7 @@ from loam_runtime.synthesis.filters.base import Filter
 from loam_runtime.synthesis.filters.contamination import ContaminationFilter
 from loam_runtime.synthesis.filters.duplicates import ExactDuplicateFilter
 from loam_runtime.synthesis.filters.embedding_duplicates import EmbeddingDuplicateFilter
+from loam_runtime.synthesis.filters.grounding import GroundingFilter
 from loam_runtime.synthesis.filters.language import LanguageFilter
 from loam_runtime.synthesis.filters.length import LengthFilter
 from loam_runtime.synthesis.filters.personal_data import PersonalDataFilter
@@ -81,6 +82,9 @@ def build_judges(
     if held_out:
         judges.append(ContaminationFilter(held_out, embed=embed_texts))
     judges += _build_enabled(_JUDGES, brief, settings)
+    if settings.grounding.enabled and brief.task in ("extraction", "summarization"):
+        is_summary = brief.task == "summarization"
+        judges.append(GroundingFilter(brief.seeds, embed_texts, is_summary=is_summary))
     if brief.is_classification and model is not None and contract is not None:
         from loam_runtime.synthesis.filters.consistency import ConsistencyFilter
 
