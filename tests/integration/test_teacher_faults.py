@@ -328,3 +328,24 @@ def test_endpoint_sees_what_was_asked(tmp_path: Path) -> None:
     assert body["messages"][0]["role"] == "user"
     assert server.peak_open <= 5
     assert json.dumps(body).count("secret-key") == 0
+
+
+def test_schema_where_it_is_taken(tmp_path: Path) -> None:
+    """Rows are asked for by a schema; an endpoint that refuses it is asked without from then on,
+    and nothing is lost or charged twice."""
+
+    def script(call: Call) -> Reply:
+        return Reply(status=400) if "response_format" in call.body else Reply(text="fine")
+
+    requests = [replace(request, row_keys=("input",)) for request in make_requests(20)]
+    with serve_script(script) as server:
+        answers, usage = ask(
+            server.base_url, tmp_path, requests, concurrency=1, budget={"max_requests": 20}
+        )
+        assert all(answers)
+        assert server.num_requests == 21
+        assert usage.given_up == 0
+    with serve_script(lambda call: Reply(text="fine")) as server:
+        ask(server.base_url, tmp_path / "b", requests[:1])
+    schema = server.bodies[0]["response_format"]["json_schema"]["schema"]
+    assert schema["properties"]["rows"]["items"]["required"] == ["input"]

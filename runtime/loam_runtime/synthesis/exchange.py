@@ -21,6 +21,8 @@ class TeacherRequest:
         temperature: 0 for greedy.
         top_k: 0 for no limit; chat endpoints are not told it.
         stop: texts that end the answer.
+        row_keys: keys of the JSON objects that are asked for; an endpoint that can holds the
+            answer to them. Empty for any other form.
         draw: which of several draws of the same question this is. Part of the identity: without
             it, n draws of one prompt would collapse into one answer.
     """
@@ -31,6 +33,7 @@ class TeacherRequest:
     top_p: float = 1.0
     top_k: int = 0
     stop: tuple[str, ...] = ()
+    row_keys: tuple[str, ...] = ()
     draw: int = 0
 
     def compute_key(self, model: str, endpoint: str) -> str:
@@ -45,6 +48,7 @@ class TeacherRequest:
             self.top_k,
             self.stop,
             self.draw,
+            *((self.row_keys,) if self.row_keys else ()),
         )
         text = json.dumps(shape, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from loam_runtime.synthesis.http_session import HttpSession
 
 OPENAI = "api.openai.com"  # stands for OpenAI's own address
+_REFUSED_FORM = (400, 422, 501)  # what an endpoint says to a response_format it does not know
 _OPENAI_URL = "https://api.openai.com/v1"
 
 
@@ -61,11 +62,18 @@ class OpenAICompatibleTeacher:
                 remedy="Set OPENAI_API_KEY, or OPENAI_BASE_URL for an endpoint that needs none.",
             )
         self._session: HttpSession | None = None
+        self._takes_schema = True  # until it refuses one
 
     async def answer(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
         """See `Teacher`."""
         (request,) = requests
-        reply = await self._open().post("chat/completions", self.build_body(request))
+        body = self.build_body(request)
+        reply = await self._open().post("chat/completions", body)
+        if reply.status in _REFUSED_FORM and "response_format" in body:
+            # Not every endpoint knows it; the next attempt, and all others, go without.
+            self._takes_schema = False
+            reason = f"response_format refused (HTTP {reply.status})"
+            raise AttemptFailed(reason, is_charged=False)
         if reply.status != 200:
             raise translate_status(
                 reply.status, reply.headers, reply.body, self.endpoint, self.model
@@ -92,7 +100,11 @@ class OpenAICompatibleTeacher:
             "temperature": request.temperature,
             "top_p": request.top_p,
         }
-        return {**body, "stop": list(request.stop)} if request.stop else body
+        if request.stop:
+            body["stop"] = list(request.stop)
+        if request.row_keys and self.is_chat and self._takes_schema:
+            body["response_format"] = _describe_form(request.row_keys)
+        return body
 
     def _open(self) -> HttpSession:
         if self._session is None:
@@ -102,6 +114,26 @@ class OpenAICompatibleTeacher:
                 self.base_url, self.api_key, timeout_seconds=self._timeout_seconds
             )
         return self._session
+
+
+def _describe_form(keys: Sequence[str]) -> dict[str, object]:
+    """Rows of these keys as a schema. Its root is an object: strict endpoints take no list."""
+    row = {
+        "type": "object",
+        "properties": {key: {"type": "string"} for key in keys},
+        "required": list(keys),
+        "additionalProperties": False,
+    }
+    schema = {
+        "type": "object",
+        "properties": {"rows": {"type": "array", "items": row}},
+        "required": ["rows"],
+        "additionalProperties": False,
+    }
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "rows", "strict": True, "schema": schema},
+    }
 
 
 def read_completion(body: object, request: TeacherRequest) -> TeacherAnswer:

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from loam_runtime.errors import TeacherError
@@ -111,7 +112,8 @@ class BatchTeacher:
                 "custom_id": key,
                 "method": "POST",
                 "url": "/v1/chat/completions",
-                "body": self._online.build_body(request),
+                # Without a schema: that it is refused would be known a day later.
+                "body": self._online.build_body(replace(request, row_keys=())),
             }
             for key, request in by_key.items()
         ]

@@ -89,6 +89,7 @@ class SeededStrategy:
             temperature=self._sampling.temperature,
             top_p=self._sampling.top_p,
             top_k=self._sampling.top_k,
+            row_keys=self._shape.keys if isinstance(self._form, JsonForm) else (),
             draw=index,
         )
         return Draw(index, label, request)
