@@ -138,6 +138,23 @@ class SpotCheckPart(TypedDict):
     rows: list[Sample]  # of the sample, rejected ones first; the reason is the verdict
 
 
+class FunnelRow(TypedDict):
+    """What one filter of synthetic rows did."""
+
+    name: str
+    seen: int  # rows that came to it
+    passed: int
+    rejected_samples: list[Sample]  # the first few
+
+
+class Measure(TypedDict):
+    """One property of the synthetic rows, beside the seeds'; values ready to be read."""
+
+    name: str
+    synthetic: str
+    seeds: str  # "" where it has no meaning for seeds
+
+
 class SynthesisPart(TypedDict):
     """What became of the rows that the teacher wrote."""
 
@@ -151,6 +168,8 @@ class SynthesisPart(TypedDict):
     analysis: list[Fact]  # what was read from the seeds; empty for strategies without
     gaps: list[str]  # what the seeds do not show, as sentences
     variation: list[VariationRow]
+    funnel: list[FunnelRow]  # in the order in which rows meet the filters
+    measures: list[Measure]
     filter_note: str  # whether the label-consistency filter was trusted, and why
     kept_samples: list[Sample]
     rejected_samples: list[Sample]

@@ -18,6 +18,7 @@ from loam_runtime.report.data import (
     SpotCheckPart,
     SynthesisPart,
 )
+from loam_runtime.steps.funnel import describe_funnel, describe_measures
 from loam_runtime.steps.report_quality import describe_quality
 from loam_runtime.steps.report_seeds import describe_design
 
@@ -234,6 +235,8 @@ def _describe_synthesis(job: FineTuneJob, outputs: Outputs) -> SynthesisPart | N
         "rejected": dict(Counter(row["reason"] for row in rejected).most_common()),
         "per_class": _count_classes(job, outputs),
         **describe_design(report),
+        "funnel": describe_funnel(report, outputs.rejected),
+        "measures": describe_measures(report["measures"]),
         "filter_note": _describe_trust(report["filters"]),
         "kept_samples": outputs.kept[:NUM_SAMPLES],
         "rejected_samples": rejected[:NUM_SAMPLES],

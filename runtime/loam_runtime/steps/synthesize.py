@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from loam_runtime.data.examples import iterate_examples
 from loam_runtime.data.prompt import build_contract
 from loam_runtime.data.tables import read_table, write_table
+from loam_runtime.export.data_card import DataCardFacts, render_data_card
 from loam_runtime.secrets import read_secret
+from loam_runtime.steps.funnel import describe_funnel, describe_measures
 from loam_runtime.steps.review import offer_sample
 from loam_runtime.storage.cache import cache_dir
 from loam_runtime.storage.registry import is_local, open_store
@@ -32,11 +34,16 @@ if TYPE_CHECKING:
 def synthesize_rows(
     context: JobContext, split: Path, out: Path, monitor: StageMonitor
 ) -> dict[str, Any]:
-    """Write `data/synthetic.parquet` and `rejected/synthetic.jsonl`; return funnel and usage."""
+    """Write `data/synthetic.parquet` and `rejected/synthetic.jsonl`; return funnel and usage.
+
+    The data card goes beside the rows, as `data/README.md`.
+    """
     train = read_table(split / "data" / "train.parquet")
     contract = build_contract(context.job.spec.data, train["target"], context.tokenizer)
     result = draw_rows(context, train, contract, _read_held_out(split), monitor)
     _write_result(result, out)
+    card = render_data_card(_gather_card_facts(context, len(train), result))
+    (out / "data" / "README.md").write_text(card, encoding="utf-8")
     offer_sample(context, list(iterate_examples(result.kept)), result.scores, out)
     return {"report": result.report, "usage": result.usage}
 
@@ -114,3 +121,27 @@ def _write_result(result: SynthesisResult, out: Path) -> None:
     rejected.parent.mkdir(parents=True)
     with rejected.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in result.rejected)
+
+
+def _gather_card_facts(
+    context: InputContext, num_seeds: int, result: SynthesisResult
+) -> DataCardFacts:
+    spec, report = context.job.spec, result.report
+    openai = spec.synthesis.teacher.openai
+    contamination = report["filters"].get("contamination", {})
+    return DataCardFacts(
+        name=context.job.metadata.name,
+        task=spec.data.task,
+        description=spec.data.description,
+        teacher=openai.model if openai else "the base model itself",
+        strategy=spec.synthesis.strategy,
+        num_seeds=num_seeds,
+        num_wanted=report["wanted"],
+        num_kept=report["kept"],
+        labels=report["measures"]["labels"],
+        funnel=describe_funnel(report, result.rejected),
+        measures=describe_measures(report["measures"]),
+        held_out=contamination.get("held_out_inputs", 0),
+        num_flagged=contamination.get("flagged", 0),
+        stopped=report["stopped"],
+    )

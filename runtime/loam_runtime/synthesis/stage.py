@@ -133,6 +133,7 @@ def _draw_and_select(
     spec: Synthesis,
     monitor: StageMonitor,
 ) -> SynthesisResult:
+    from loam_runtime.synthesis.measures import measure_rows
     from loam_runtime.synthesis.selection import select_rows
 
     quotas = share_quotas(spec.target_count, brief, is_even=spec.strategy == "inContext")
@@ -153,6 +154,13 @@ def _draw_and_select(
         "kept": len(kept),
         "missing": spec.target_count - len(kept),
         "stopped": collection.stopped,
+        "measures": measure_rows(
+            kept,
+            brief.seeds,
+            is_classification=brief.is_classification,
+            embed=embed_texts,
+            random_seed=brief.random_seed,
+        ),
     }
     monitor.log("synthesis finished", kept=len(kept), missing=report["missing"], **usage)
     chosen = {row.id for row in kept}

@@ -194,6 +194,21 @@ def build_synthesis() -> dict:
                 "median_words": 5,
             }
         ],
+        "funnel": [
+            {
+                "name": "nearDuplicates",
+                "seen": 500,
+                "passed": 420,
+                "rejected_samples": [
+                    {
+                        "input": "The courier left my box in the rain!",
+                        "target": "delivery",
+                        "reason": "nearly equal to a seed",
+                    }
+                ],
+            }
+        ],
+        "measures": [{"name": "Dispersion", "synthetic": "0.71", "seeds": "0.80"}],
         "filter_note": "The label-consistency filter was right for 78 of 100 seeds (majority "
         "class: 20) and was trusted.",
         "kept_samples": [

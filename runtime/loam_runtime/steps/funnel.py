@@ -1,0 +1,70 @@
+"""What filters and measures say of the synthetic rows, for the report and the data card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from loam_runtime.report.data import FunnelRow, Measure, Sample
+
+NUM_SAMPLES = 3
+_ABSENT = "not measured"
+
+
+def describe_funnel(
+    report: Mapping[str, Any], rejected: Sequence[Mapping[str, Any]]
+) -> list[FunnelRow]:
+    """Every filter with its counts and the first rows that it dropped.
+
+    Args:
+        report: of the synthesis stage.
+        rejected: its records of rows that were not used.
+    """
+    by_filter: dict[str, list[Sample]] = {}
+    for row in rejected:
+        samples = by_filter.setdefault(row["filter"], [])
+        if len(samples) < NUM_SAMPLES:
+            samples.append({name: row[name] for name in ("input", "target", "reason")})
+    written = report["rows"] + report["malformed"]
+    steps = {
+        "malformed": {"seen": written, "passed": report["rows"]},
+        **report["filters"],
+    }
+    return [
+        {
+            "name": name,
+            "seen": step["seen"],
+            "passed": step["passed"],
+            "rejected_samples": by_filter.get(name, []),
+        }
+        for name, step in steps.items()
+    ]
+
+
+def describe_measures(measures: Mapping[str, Any]) -> list[Measure]:
+    """The measures of the rows in words, the seeds' own beside them."""
+    each = f"({measures['sample']} rows each)"
+    distinct, novelty = measures["distinct"], measures["novelty"]
+    pairs = [
+        (f"Distinct {n}-grams {each}", distinct["synthetic"][n - 1], distinct["seeds"][n - 1])
+        for n in (1, 2, 3)
+    ]
+    for name, key in ((f"Self-BLEU {each}", "self_bleu"), ("Dispersion", "dispersion")):
+        pairs.append((name, measures[key]["synthetic"], measures[key]["seeds"]))
+    described: list[Measure] = [
+        {"name": name, "synthetic": _show(value), "seeds": _show(own)} for name, value, own in pairs
+    ]
+    alone = {
+        "Label balance": measures["label_balance"],
+        "Novelty, median": novelty and novelty["p50"],
+        "Novelty, 10th percentile": novelty and novelty["p10"],
+    }
+    return described + [
+        {"name": name, "synthetic": _show(value), "seeds": ""}
+        for name, value in alone.items()
+        if value is not None
+    ]
+
+
+def _show(value: float | None) -> str:
+    return _ABSENT if value is None else f"{value:.2f}"
