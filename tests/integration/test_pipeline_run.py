@@ -53,6 +53,7 @@ def test_everything_promised_is_published(finished: Path) -> None:
         "data/split.json",
         "evaluation/tuned.jsonl",
         "evaluation/zeroShot.jsonl",
+        "data/README.md",
         "evaluation/inContext.jsonl",
         "evaluation/majority.jsonl",
     ):
