@@ -120,6 +120,23 @@ BROKEN_RULES = {
     ),
     "allows no request at all": ("synthesis.budget.maxTokens", 1),
     "whose prices are known": ("synthesis.budget.maxCost", 1.5),
+    "a language is named by its ISO 639-1 code": ("synthesis.languages", {"german": 0.5}),
+    "inContext goes on in the seeds' own language": (
+        "synthesis",
+        {"targetCount": 9, "strategy": "inContext", "languages": {"de": 1.0}},
+    ),
+    "mode batch asks the chat endpoint": (
+        "synthesis.teacher",
+        {
+            "kind": "openai",
+            "openai": {
+                "baseURL": "https://host/v1",
+                "model": "m",
+                "mode": "batch",
+                "endpoint": "completions",
+            },
+        },
+    ),
     "each module may be named once": ("training.lora.targetModules", ["q", "q"]),
     "sharding is for full fine-tuning": (
         "training",
