@@ -15,7 +15,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
@@ -34,6 +34,8 @@ DEBIAN_RELEASE = "bookworm"
 CERTIFICATES = Path("/etc/ssl/certs")
 SKIPPED = ("__pycache__", ".egg-info")
 
+_REF_NAME = "org.opencontainers.image.ref.name"
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -43,6 +45,7 @@ class Recipe:
         name: of its repository; the tag is the hash.
         context: folder of the Dockerfile and of what it copies.
         inputs: files and folders that shape it, relative to the context.
+        packages: the one of them that names its packages, which are most of its size.
         target: of the Dockerfile; "" for its last.
         arguments: build arguments.
         volumes: host path by the path where the build sees it.
@@ -51,6 +54,7 @@ class Recipe:
     name: str
     context: Path
     inputs: tuple[str, ...]
+    packages: str = ""
     target: str = ""
     arguments: dict[str, str] = field(default_factory=dict)
     volumes: dict[Path, str] = field(default_factory=dict)
@@ -62,7 +66,13 @@ class Recipe:
         for file in _list_files(self.context, self.inputs):
             digest.update(str(file.relative_to(self.context)).encode())
             digest.update(file.read_bytes())
-        return f"localhost/{self.name}:{digest.hexdigest()[:16]}"
+        return f"{self.family}{digest.hexdigest()[:16]}"
+
+    @property
+    def family(self) -> str:
+        """What the names of all images with these packages begin with."""
+        packages = (self.context / self.packages).read_text("utf-8") if self.packages else ""
+        return f"localhost/{self.name}:{_hash_words(packages)[:8]}-"
 
 
 class ImageBuilder:
@@ -107,6 +117,7 @@ class ImageBuilder:
                 "requirements-uv.txt",
                 "runtime",
             ),
+            packages=f"requirements-{target}.txt",
             target=target,
             arguments={"BASE_IMAGE": self._provide_base()},
             # What this machine trusts, the build trusts: its network may have its own authority.
@@ -117,11 +128,14 @@ class ImageBuilder:
     def provide(self, recipe: Recipe) -> str:
         """Build an image and hand it over, unless it is there; its name.
 
-        Older images of the same repository are given up.
+        Older images of the same repository are given up: those with other packages first, for they
+        have no layer to offer, and the disk may not have room for both.
         """
         name = recipe.tagged_name
         images = self._containerd.list_images()
         if name not in images:
+            old = [one for one in images if one.startswith(f"localhost/{recipe.name}:")]
+            self._give_up([one for one in old if not one.startswith(recipe.family)])
             started = time.monotonic()
             self._build(recipe, name)
             built = time.monotonic()
@@ -131,11 +145,16 @@ class ImageBuilder:
                 f"imported in {time.monotonic() - built:.0f} s",
                 file=sys.stderr,
             )
-            old = [one for one in images if one.startswith(f"localhost/{recipe.name}:")]
-            if old:
-                self._containerd.call("images", "remove", *old)
-                self._buildah("rmi", "--force", *old, check=False)
+            self._give_up([one for one in old if one.startswith(recipe.family)])
         return name
+
+    def _give_up(self, names: Sequence[str]) -> None:
+        """Remove images wherever they are: at containerd's, among the built ones, in the layout."""
+        if not names:
+            return
+        self._containerd.call("images", "remove", "--sync", *names)
+        self._buildah("rmi", "--force", *names, check=False)
+        _trim_layout(self._home / "layout", self._containerd.list_images())
 
     def _provide_base(self) -> str:
         """A plain Debian with Python, from the machine's own package sources."""
@@ -189,8 +208,27 @@ def _strip(digest: str) -> str:
 
 def _find_manifest(layout: Path, name: str) -> dict[str, Any]:
     manifests = json.loads((layout / "index.json").read_text())["manifests"]
-    key = "org.opencontainers.image.ref.name"
-    return next(one for one in manifests if one["annotations"][key] == name)
+    return next(one for one in manifests if _read_name(one) == name)
+
+
+def _read_name(manifest: dict[str, Any]) -> str:
+    """Of the image; "" for one whose name a later image has taken."""
+    return str(manifest.get("annotations", {}).get(_REF_NAME, ""))
+
+
+def _trim_layout(layout: Path, kept: Collection[str]) -> None:
+    """Remove all images but these, and the blobs that none of these has."""
+    file, blobs = layout / "index.json", layout / "blobs" / "sha256"
+    index = json.loads(file.read_text("utf-8"))
+    index["manifests"] = [one for one in index["manifests"] if _read_name(one) in kept]
+    file.write_text(json.dumps(index), "utf-8")
+    used = set()
+    for manifest in index["manifests"]:
+        content = json.loads((blobs / _strip(manifest["digest"])).read_text("utf-8"))
+        used |= {part["digest"] for part in (manifest, content["config"], *content["layers"])}
+    for blob in blobs.iterdir():
+        if f"sha256:{blob.name}" not in used:
+            blob.unlink()
 
 
 def _write_archive(
