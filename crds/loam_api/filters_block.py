@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from loam_api.base import ApiModel, LanguageCode
+from loam_api.base import ApiModel, LanguageCode, Rule
+
+# Not a bound of the schema: the API server rounds a bound down to compare it with a whole number.
+_AT_LEAST_HALF = Rule(
+    cel="self.similarity >= 0.5",
+    holds=lambda it: it.similarity >= 0.5,
+    message="rows that share less than half (0.5) are no duplicates",
+    field="similarity",
+)
 
 
 class LengthFilter(ApiModel):
@@ -16,10 +24,12 @@ class LengthFilter(ApiModel):
 class NearDuplicateFilter(ApiModel):
     """Rows nearly equal to a seed or to an earlier row."""
 
+    rules = (_AT_LEAST_HALF,)
+
     enabled: bool = Field(default=True, description="false drops exact duplicates alone.")
     similarity: float = Field(
         default=0.8,
-        ge=0.5,
+        ge=0,
         le=1,
         description="Least Jaccard similarity of the character 5-grams of a duplicate.",
     )
@@ -28,10 +38,12 @@ class NearDuplicateFilter(ApiModel):
 class EmbeddingDuplicateFilter(ApiModel):
     """Rows that say in other words what a seed or an earlier row says."""
 
+    rules = (_AT_LEAST_HALF,)
+
     enabled: bool = Field(default=True, description="false keeps rows that mean the same.")
     similarity: float = Field(
         default=0.95,
-        ge=0.5,
+        ge=0,
         le=1,
         description="Least cosine similarity of the embeddings of a duplicate.",
     )

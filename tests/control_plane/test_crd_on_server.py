@@ -118,24 +118,12 @@ BROKEN_RULES = {
         "synthesis.teacher",
         {"openai": {"baseURL": "https://host/v1", "model": "m"}},
     ),
-    "endpoint must be chat": (
-        "synthesis.teacher",
-        {
-            "kind": "openai",
-            "openai": {
-                "baseURL": "https://host/v1",
-                "model": "m",
-                "mode": "batch",
-                "endpoint": "completions",
-            },
-        },
-    ),
-    "two lower-case letters": ("synthesis", {"targetCount": 1, "languages": {"German": 1}}),
-    "in the seeds' own language": (
-        "synthesis",
-        {"targetCount": 1, "strategy": "inContext", "languages": {"de": 1}},
-    ),
     "allows no request at all": ("synthesis.budget.maxTokens", 1),
+    # A whole number: the API server would take it for more than a bound of 0.5.
+    "share less than half": (
+        "synthesis",
+        {"targetCount": 1, "filters": {"embeddingDuplicates": {"similarity": 0}}},
+    ),
     "whose prices are known": ("synthesis.budget.maxCost", 1.5),
     "a language is named by its ISO 639-1 code": ("synthesis.languages", {"german": 0.5}),
     "inContext goes on in the seeds' own language": (
