@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from loam_api.base import ApiModel, LanguageCode, Rule
+from loam_api.base import ApiModel, LanguageCode, Rule, Uri
 
 # Not a bound of the schema: the API server rounds a bound down to compare it with a whole number.
 _AT_LEAST_HALF = Rule(
@@ -66,6 +66,21 @@ class PersonalDataFilter(ApiModel):
     enabled: bool = Field(default=False, description="true drops such rows.")
 
 
+class Database(ApiModel):
+    """A SQLite file."""
+
+    uri: Uri = Field(description="The file: s3://, file:// or hf://. It is only read.")
+
+
+class StructuredFilter(ApiModel):
+    """Answers in JSON or SQL, as the seeds' are, that do not parse."""
+
+    enabled: bool = Field(default=True, description="false lets answers pass that do not parse.")
+    database: Database | None = Field(
+        default=None, description="Where SQL answers must run; none: they need only parse."
+    )
+
+
 class GroundingFilter(ApiModel):
     """Answers that are not in their context, summaries that say what their document does not."""
 
@@ -80,6 +95,10 @@ class Filters(ApiModel):
 
     length: LengthFilter = Field(
         default_factory=LengthFilter, description="Rows far longer or shorter than the seeds."
+    )
+    structured: StructuredFilter = Field(
+        default_factory=StructuredFilter,
+        description="Answers in JSON or SQL, as the seeds' are, that do not parse or run.",
     )
     personal_data: PersonalDataFilter = Field(
         default_factory=PersonalDataFilter,

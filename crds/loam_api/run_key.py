@@ -25,6 +25,7 @@ IGNORED_FIELDS = (
     "synthesis.teacher.openai.prices",
     "synthesis.annotationPrice",
     "synthesis.budget",
+    "synthesis.filters.structured.database.uri",
     "training.microBatch",
     "training.checkpoint",
     "model.secretRef",
@@ -46,6 +47,7 @@ def compute_run_key(
     runtime_version: str,
     test_digest: str = "",
     validation_digest: str = "",
+    database_digest: str = "",
 ) -> str:
     """Sixteen hex digits from the spec with its defaults and the content of all inputs.
 
@@ -56,6 +58,7 @@ def compute_run_key(
         runtime_version: version of what the runtime's stages write and read.
         test_digest: content digest of `data.test`; "" without one.
         validation_digest: content digest of `data.validation.uri`; "" without one.
+        database_digest: content digest of the database that SQL answers run in; "" without one.
     """
     spec = job.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     for path in IGNORED_FIELDS:
@@ -67,6 +70,7 @@ def compute_run_key(
         "test": test_digest,
         "validation": validation_digest,
         "runtime": runtime_version,
+        **({"database": database_digest} if database_digest else {}),
     }
     text = json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:KEY_LENGTH]

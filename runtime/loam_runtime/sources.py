@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loam_runtime.storage.cache import digest_path, fetch
+from loam_runtime.synthesis.database import fetch_database
 
 if TYPE_CHECKING:
     from loam_api.finetunejob import FineTuneJobSpec
@@ -19,12 +20,14 @@ class Sources:
     Attributes:
         model: folder of safetensors, or a .gguf file.
         data: file or folder by role: "seeds", and "test" and "validation" where the job names them.
-        digests: SHA-256 by role, "model" included.
+        digests: SHA-256 by role, "model" and "database" included.
+        database: SQLite file that SQL answers run in, where the job names one.
     """
 
     model: Path
     data: dict[str, Path]
     digests: dict[str, str]
+    database: Path | None = None
 
 
 def fetch_sources(spec: FineTuneJobSpec, base_dir: Path) -> Sources:
@@ -36,8 +39,10 @@ def fetch_sources(spec: FineTuneJobSpec, base_dir: Path) -> Sources:
     """
     model = fetch(spec.model.uri, revision=spec.model.revision, base_dir=base_dir)
     data = fetch_data(spec, base_dir)
-    digests = {role: digest_path(path) for role, path in {"model": model, **data}.items()}
-    return Sources(model, data, digests)
+    database = fetch_database(spec.synthesis.filters, base_dir) if spec.synthesis else None
+    named = {"model": model, **data, **({"database": database} if database else {})}
+    digests = {role: digest_path(path) for role, path in named.items()}
+    return Sources(model, data, digests, database)
 
 
 def fetch_data(spec: FineTuneJobSpec, base_dir: Path) -> dict[str, Path]:

@@ -22,6 +22,7 @@ from loam_runtime.sources import Sources, fetch_data, fetch_sources
 from loam_runtime.steps.context import InputContext
 from loam_runtime.steps.split import load_splits
 from loam_runtime.steps.synthesize import draw_rows, name_inputs
+from loam_runtime.synthesis.database import fetch_database
 
 if TYPE_CHECKING:
     from loam_api.finetunejob import FineTuneJob
@@ -112,7 +113,8 @@ def _fetch(job: FineTuneJob, base_dir: Path) -> Sources:
     """The inputs; without the model where a remote teacher writes."""
     if job.spec.synthesis.teacher.kind == "self":
         return fetch_sources(job.spec, base_dir)
-    return Sources(Path(), fetch_data(job.spec, base_dir), {})
+    database = fetch_database(job.spec.synthesis.filters, base_dir)
+    return Sources(Path(), fetch_data(job.spec, base_dir), {}, database)
 
 
 def _write(result: SynthesisResult, job: FineTuneJob, out: Path) -> None:

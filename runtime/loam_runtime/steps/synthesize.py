@@ -68,6 +68,7 @@ def draw_rows(
         seed=spec.training.seed,
         journal_dir=folder / "journal",
         journal_store=open_store(_locate_answers(context, folder)),
+        database=context.sources.database,
         monitor=monitor,
     )
 

@@ -21,6 +21,7 @@ from loam_runtime.observability.monitor import StageMonitor
 from loam_runtime.storage.local import cache_dir
 from loam_runtime.synthesis.budget import find_prices
 from loam_runtime.synthesis.collect import describe_rejections, share_quotas
+from loam_runtime.synthesis.database import fetch_database
 from loam_runtime.synthesis.dataset import SyntheticDataset
 from loam_runtime.synthesis.drawing import Drawing
 from loam_runtime.synthesis.embeddings import embed_texts
@@ -160,6 +161,7 @@ class SyntheticPipeline:
             random_seed=self._random_seed,
             task=task,
             languages=dict(languages or {}),
+            database=fetch_database(self._filters),
         )
         return self._draw(brief, target_count)
 

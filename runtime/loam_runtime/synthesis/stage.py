@@ -63,6 +63,7 @@ def synthesize(
     seed: int,
     journal_dir: Path,
     journal_store: SegmentStore | None = None,
+    database: Path | None = None,
     monitor: StageMonitor | None = None,
 ) -> SynthesisResult:
     """Have `spec.target_count` synthetic rows written that pass all filters.
@@ -78,6 +79,7 @@ def synthesize(
         seed: of the job.
         journal_dir: survives a restart; may be shared by the jobs of one namespace.
         journal_store: copy of the journal in object storage.
+        database: SQLite file that SQL answers must run in.
 
     Raises:
         BudgetError: the budget ended before there were rows enough to train on, see `Collector`.
@@ -94,6 +96,7 @@ def synthesize(
         label_names=contract.verbalizers,
         task=data.task,
         languages=spec.languages,
+        database=database,
     )
     chain = FilterChain(
         [

@@ -34,6 +34,17 @@ def test_key_is_short_hex_and_stable():
     assert key == compute_run_key(build_job(name="other"), **DIGESTS)
 
 
+def test_key_follows_the_content_of_the_database():
+    """Queries are kept by what runs in it; where the file lies is no part of the result."""
+    settings = {"structured": {"database": {"uri": "s3://b/geo.sqlite"}}}
+    moved = {"structured": {"database": {"uri": "s3://c/geo.sqlite"}}}
+    jobs = [
+        build_job(synthesis={"targetCount": 1, "filters": filters}) for filters in (settings, moved)
+    ]
+    one, other = (compute_run_key(job, **DIGESTS, database_digest="d") for job in jobs)
+    assert one == other != compute_run_key(jobs[0], **DIGESTS, database_digest="e")
+
+
 def shuffle(value: Any, rng: random.Random) -> Any:
     """Equal content in another order of keys."""
     if not isinstance(value, dict):

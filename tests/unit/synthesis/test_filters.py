@@ -353,9 +353,16 @@ class TestRegistry:
         names = {field.alias for field in Filters.model_fields.values()}
         on = read_settings({name: {"enabled": True} for name in names})
         off = read_settings({name: {"enabled": False} for name in names})
-        names -= {"grounding"}  # a label has no source
+        names -= {"grounding", "structured"}  # a label has no source, and no grammar
         assert set(self.list_names(on)) - set(self.list_names(off)) == names
         assert self.list_names(off) == ["exactDuplicates", "contamination", "quality"]
+
+    @pytest.mark.parametrize("is_on", [True, False])
+    def test_structured_answers_are_parsed_where_targets_are_no_labels(self, is_on: bool) -> None:
+        """Half an object passes every other filter."""
+        brief = TaskBrief((row("Monday at ten", '{"day": "mon"}'),), False, task="generation")
+        built = build_validity_filters(brief, read_settings({"structured": {"enabled": is_on}}))
+        assert ("structured" in [item.name for item in built]) == is_on
 
     @pytest.mark.parametrize("task", ["extraction", "summarization"])
     def test_grounding_is_for_tasks_with_a_source(self, task: str) -> None:

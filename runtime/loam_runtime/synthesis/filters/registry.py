@@ -21,6 +21,7 @@ from loam_runtime.synthesis.filters.grounding import GroundingFilter
 from loam_runtime.synthesis.filters.language import LanguageFilter
 from loam_runtime.synthesis.filters.length import LengthFilter
 from loam_runtime.synthesis.filters.personal_data import PersonalDataFilter
+from loam_runtime.synthesis.filters.structured import StructuredFilter
 from loam_runtime.synthesis.strategies.base import TaskBrief
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def build_validity_filters(brief: TaskBrief, settings: Filters) -> list[Filter]:
     built: list[Filter] = [
         ExactDuplicateFilter(brief.seeds, is_classification=brief.is_classification)
     ]
+    if settings.structured.enabled and not brief.is_classification:
+        built.append(StructuredFilter(brief.seeds, brief.database))
     return built + _build_enabled(_VALIDITY, brief, settings)
 
 

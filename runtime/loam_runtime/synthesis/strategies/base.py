@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from loam_runtime.data.examples import Example, compute_example_id
@@ -24,6 +25,7 @@ class TaskBrief:
         label_names: what the teacher is told a label is called; itself where not listed.
         task: name of the task as `data.task` has it; "" where it is not known.
         languages: share of the rows by language (ISO 639-1); empty for the seeds' own.
+        database: SQLite file that SQL answers must run in, where there is one.
     """
 
     seeds: tuple[Example, ...]
@@ -34,6 +36,7 @@ class TaskBrief:
     label_names: Mapping[str, str] = field(default_factory=dict)
     task: str = ""
     languages: Mapping[str, float] = field(default_factory=dict)
+    database: Path | None = None
 
     @property
     def has_pairs(self) -> bool:
