@@ -130,7 +130,7 @@ def test_charts_are_visible_and_the_page_fits(site, width, dark):
     seen = measure(site, width=width, dark=dark)
     assert seen["width"] == width
     assert seen["scrollWidth"] <= width
-    assert len(seen["charts"]) == 4
+    assert len(seen["charts"]) == 5
     assert all(chart[0] > 300 and chart[1] > 100 for chart in seen["charts"])
     assert len(seen["marks"]) > 20
     assert all(size > 0 for size in seen["marks"])
