@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from loam_api.exits import ExitCode
-from loam_runtime import cluster_commands, review_commands
+from loam_runtime import cluster_commands, interrupts, review_commands
 from loam_runtime.errors import AwaitsReviewError, LoamError
 
 if TYPE_CHECKING:
@@ -183,7 +182,7 @@ def main() -> NoReturn:
     """Entry point: runs a command and turns every expected failure into its exit code."""
     from loam_api.problems import ManifestError
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupts.install()
     try:
         # Without standalone mode typer does not exit by itself; it returns 130 for Ctrl-C.
         code = app(standalone_mode=False) or ExitCode.DONE

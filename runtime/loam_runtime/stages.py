@@ -17,6 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from loam_runtime.errors import StorageError
+from loam_runtime.interrupts import raise_if_requested
 from loam_runtime.storage.base import NotFoundError
 from loam_runtime.storage.local import hash_file
 
@@ -62,7 +63,12 @@ class StageRunner:
         self.seconds: dict[str, float] = {}
 
     def run(self, name: str, function: StageFunction) -> StageOutput:
-        """Return the stage's recorded output, or run it, store its files, and record it."""
+        """Return the stage's recorded output, or run it, store its files, and record it.
+
+        Raises:
+            KeyboardInterrupt: the run was told to stop during the stage before.
+        """
+        raise_if_requested()
         key = hashlib.sha256(f"{self._chain}/{name}".encode()).hexdigest()[:16]
         folder = self._work_dir / name
         marker = self._read_marker(name, key)
