@@ -17,8 +17,7 @@ from loam_operator.observed import Hint
 from loam_operator.status import parse_time
 
 SHARED_SECONDS = 5.0
-_PAGE = 500
-_MOST_PAGES = 10
+_MOST_EVENTS = 5000
 _MOST_OF_ONE = 20
 
 Raw = Mapping[str, Any]
@@ -54,12 +53,10 @@ class EventReader:
 
     async def _read_all(self, namespace: str) -> list[Raw]:
         events: list[Raw] = []
-        query = {"fieldSelector": "type=Warning", "limit": str(_PAGE)}
-        for _ in range(_MOST_PAGES):
-            answer = await self._api.get(f"/api/v1/namespaces/{namespace}/events", **query)
-            events += answer.get("items") or []
-            query["continue"] = (answer.get("metadata") or {}).get("continue", "")
-            if not query["continue"]:
+        path = f"/api/v1/namespaces/{namespace}/events"
+        async for event in self._api.list(path, fieldSelector="type=Warning"):
+            events.append(event)
+            if len(events) == _MOST_EVENTS:
                 break
         return events
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +24,8 @@ Namespace = Annotated[
     str, typer.Option("--namespace", "-n", help="In a cluster; by default the context's own.")
 ]
 By = Annotated[str, typer.Option(help="Who decides; by default the user of this machine.")]
+# From the ids of the sample, where they are at hand, to the decision.
+Build = Callable[["Sequence[str] | None"], "ReviewDecision"]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]
 
 
@@ -39,8 +42,11 @@ def approve(
     """Let a job that waits for review go on; without the rows that the verdicts reject."""
     from loam_runtime.synthesis.verdict_file import read_verdicts
 
-    told = read_verdicts(verdicts.read_bytes()) if verdicts else None
-    _decide(job, _build(told, "approved", by), namespace, as_json)
+    def build(known_ids: Sequence[str] | None) -> ReviewDecision:
+        told = read_verdicts(verdicts.read_bytes(), known_ids) if verdicts else None
+        return _build(told, "approved", by)
+
+    _decide(job, build, namespace, as_json)
 
 
 def reject(
@@ -56,7 +62,7 @@ def reject(
     from loam_runtime.synthesis.verdict_file import Verdicts, unmark_id
 
     ids = tuple(dict.fromkeys(unmark_id(one) for one in rows.split(",") if one.strip()))
-    _decide(job, _build(Verdicts(ids, ()), "rejected", by), namespace, as_json)
+    _decide(job, lambda _: _build(Verdicts(ids, ()), "rejected", by), namespace, as_json)
 
 
 def _build(verdicts: Verdicts | None, word: str, by: str) -> ReviewDecision:
@@ -72,11 +78,12 @@ def _build(verdicts: Verdicts | None, word: str, by: str) -> ReviewDecision:
     )
 
 
-def _decide(job: str, decision: ReviewDecision, namespace: str, as_json: bool) -> None:
+def _decide(job: str, build: Build, namespace: str, as_json: bool) -> None:
     is_file = job.endswith((".yaml", ".yml", ".json"))
     if is_file:
-        then = _decide_here(Path(job), decision)
+        decision, then = _decide_here(Path(job), build)
     else:
+        decision = build(None)
         then = _decide_in_cluster(job, decision, namespace)
     if as_json:
         print(json.dumps({"job": job, **decision.model_dump()}))
@@ -87,7 +94,7 @@ def _decide(job: str, decision: ReviewDecision, namespace: str, as_json: bool) -
     print(f"{decision.decision.capitalize()}{rows} by {decision.by}. {then}")
 
 
-def _decide_here(manifest: Path, decision: ReviewDecision) -> str:
+def _decide_here(manifest: Path, build: Build) -> tuple[ReviewDecision, str]:
     """Keep the decision with the run; the run's own lock is not needed to speak to it."""
     from loam_api.review import SPOT_CHECK_FILE
     from loam_runtime.manifest import load_manifest
@@ -109,8 +116,9 @@ def _decide_here(manifest: Path, decision: ReviewDecision) -> str:
             f"{job.metadata.name} has no synthetic rows that wait for review.",
             remedy="Set synthesis.spotCheck.required and run the job: loam run.",
         )
-    known = set(list_ids(run.get(SPOT_CHECK_FILE)))
-    unknown = [one for one in (*decision.rejected_rows, *decision.good_rows) if one not in known]
+    known = list_ids(run.get(SPOT_CHECK_FILE))
+    decision = build(known)
+    unknown = [one for one in decision.rejected_rows if one not in known]
     if unknown:
         raise InputError(
             f"{', '.join(unknown[:5])}: no such row in {run.uri}/{SPOT_CHECK_FILE}.",
@@ -118,7 +126,7 @@ def _decide_here(manifest: Path, decision: ReviewDecision) -> str:
         )
     store = open_output(job, base_dir)
     store.put(f"runs/{run_key}/{DECISION_FILE}", decision.model_dump_json(indent=1).encode())
-    return f"Now: loam run {manifest}"
+    return decision, f"Now: loam run {manifest}"
 
 
 def _decide_in_cluster(name: str, decision: ReviewDecision, namespace: str) -> str:

@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from tests.tools.tcp_relay import TcpRelay
+
 CHUNK_BYTES = 1 << 16
 
 
@@ -36,17 +38,11 @@ class _Link:
                 end.shutdown(socket.SHUT_RDWR)
 
 
-class CutProxy:
-    """Relays a free port of this machine to another one.
-
-    Attributes:
-        port: to connect to.
-    """
+class CutProxy(TcpRelay):
+    """Relays a free port of this machine to another one."""
 
     def __init__(self, upstream: tuple[str, int]) -> None:
-        self._upstream = upstream
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
+        super().__init__(upstream)
         self._links: set[_Link] = set()
         self._lock = threading.Lock()
 
@@ -67,17 +63,8 @@ class CutProxy:
             if now - link.asked_at > silent_seconds:
                 link.is_frozen = True
 
-    def serve(self) -> None:
-        """Relay until it is closed."""
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._relay, args=(client,), daemon=True).start()
-
     def close(self) -> None:
-        # shutdown wakes the thread that waits in accept.
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        super().close()
         self.cut()
 
     def _list_links(self) -> list[_Link]:
@@ -129,10 +116,5 @@ def run_cut_proxy(url: str) -> Iterator[CutProxy]:
     """A proxy to the server of this address, until the block ends."""
     host, port = url.rpartition("/")[2].split(":")
     proxy = CutProxy((host, int(port)))
-    thread = threading.Thread(target=proxy.serve, daemon=True)
-    thread.start()
-    try:
+    with proxy.running():
         yield proxy
-    finally:
-        proxy.close()
-        thread.join()

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tests.tools.tcp_relay import TcpRelay
+
 CHUNK_BYTES = 1 << 16
 CONTINUE = b"HTTP/1.1 100 "
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -80,7 +82,7 @@ class Gate:
         self._is_open.set()
 
 
-class FaultProxy:
+class FaultProxy(TcpRelay):
     """Listens on a free port of this machine and relays to `upstream` ("http://host:port").
 
     Attributes:
@@ -89,23 +91,10 @@ class FaultProxy:
 
     def __init__(self, upstream: str, address: str = "127.0.0.1") -> None:
         host, port = upstream.removeprefix("http://").split(":")
-        self._upstream = (host, int(port))
-        self._listener = socket.create_server((address, 0))
-        self.endpoint = f"http://{address}:{self._listener.getsockname()[1]}"
+        super().__init__((host, int(port)), address)
+        self.endpoint = f"http://{address}:{self.port}"
         self.fault: Fault | None = None
         self.gate: Gate | None = None
-
-    def serve(self) -> None:
-        """Relay until the listener is closed."""
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._relay, args=(client,), daemon=True).start()
-
-    def close(self) -> None:
-        # shutdown wakes the thread that waits in accept.
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
 
     def _relay(self, client: socket.socket) -> None:
         # One request a connection: the S3 server closes after each answer, as does every fault.
@@ -132,15 +121,12 @@ class FaultProxy:
 def run_fault_proxy(upstream: str, address: str = "127.0.0.1") -> Iterator[FaultProxy]:
     """A proxy that relays until the block ends."""
     proxy = FaultProxy(upstream, address)
-    thread = threading.Thread(target=proxy.serve, daemon=True)
-    thread.start()
-    try:
-        yield proxy
-    finally:
-        if proxy.gate:
-            proxy.gate.open()
-        proxy.close()
-        thread.join()
+    with proxy.running():
+        try:
+            yield proxy
+        finally:
+            if proxy.gate:
+                proxy.gate.open()
 
 
 def _answer_busy(client: socket.socket, head: bytes) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from loam_runtime.observability.monitor import NullMonitor
 from loam_runtime.observability.progress import Progress
 
 
-class ProgressMonitor:
+class ProgressMonitor(NullMonitor):
     """The `StageMonitor` of one piece of work that has neither log nor metrics."""
 
     def __init__(self, stage: str, progress: Progress) -> None:
@@ -17,12 +18,3 @@ class ProgressMonitor:
 
     def advance(self, n: int = 1, **fields: object) -> None:
         self._progress.advance(self._stage, n, fields)
-
-    def log(self, event: str, /, **fields: object) -> None:
-        pass
-
-    def count(self, metric: str, /, n: float = 1, **labels: str) -> None:
-        pass
-
-    def gauge(self, metric: str, /, value: float, **labels: str) -> None:
-        pass

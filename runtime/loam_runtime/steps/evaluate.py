@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loam_runtime.data.export import write_json_lines
 from loam_runtime.data.prompt import PromptContract
 from loam_runtime.evaluation.comparison import decide_verdict
 from loam_runtime.evaluation.evaluate import evaluate_model
@@ -130,8 +131,7 @@ def _load_adapter(context: JobContext, adapter: Path, quantization: str) -> Lang
 def _write_predictions(evaluation: ModelEvaluation, out: Path) -> None:
     folder = out / "evaluation"
     folder.mkdir(exist_ok=True)
-    lines = [json.dumps(row, ensure_ascii=False) for row in evaluation.predictions]
-    (folder / f"{evaluation.name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_json_lines(evaluation.predictions, folder / f"{evaluation.name}.jsonl")
 
 
 def read_predictions(folder: Path, name: str) -> list[dict[str, Any]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loam_api.review import SPOT_CHECK_FILE, ReviewDecision, parse_decision
 from loam_runtime.data.examples import Example, iterate_examples, to_dataset
+from loam_runtime.data.export import write_json_lines
 from loam_runtime.data.tables import read_table, write_table
 from loam_runtime.errors import AwaitsReviewError, InputError, StorageError
 from loam_runtime.storage.base import NotFoundError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from loam_runtime.observability.monitor import StageMonitor
     from loam_runtime.steps.context import JobContext
     from loam_runtime.storage.run_store import RunStore
+    from loam_runtime.synthesis.strategies.base import Rejection
 
 DECISION_FILE = "review/decision.json"
 STAGE = "review"
@@ -113,7 +114,7 @@ def review_rows(
             remedy="Change synthesis or the seeds; or reject fewer rows.",
         )
     write_table(to_dataset(kept), out / "data" / "synthetic.parquet")
-    _write_removed(out, [(one.row, one.reason) for one in removed])
+    _write_removed(out, removed)
     (out / SPOT_CHECK_FILE).write_bytes(context.run.get(SPOT_CHECK_FILE))
     num_alike = len(removed) - len(decision.rejected_rows)
     monitor.log("reviewed", decision=decision.decision, by=decision.by, kept=len(kept))
@@ -138,20 +139,7 @@ def _read_decision(run: RunStore) -> ReviewDecision:
     return decision
 
 
-def _write_removed(out: Path, removed: list[tuple[Example, str]]) -> None:
+def _write_removed(out: Path, removed: Sequence[Rejection]) -> None:
     path = out / "rejected" / "review.jsonl"
     path.parent.mkdir(parents=True)
-    records = [
-        {
-            "id": row.id,
-            "input": row.input,
-            "target": row.target,
-            "reason": reason,
-            "filter": "review",
-            "score": None,
-            "source": row.source,
-        }
-        for row, reason in removed
-    ]
-    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    path.write_text(text, encoding="utf-8")
+    write_json_lines([{"id": one.row.id, **one.to_record()} for one in removed], path)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loam_runtime.data.examples import iterate_examples
+from loam_runtime.data.export import write_json_lines
 from loam_runtime.data.prompt import build_contract
 from loam_runtime.data.tables import read_table, write_table
 from loam_runtime.export.data_card import DataCardFacts, render_data_card
@@ -120,8 +120,7 @@ def _write_result(result: SynthesisResult, out: Path) -> None:
     write_table(result.kept, out / "data" / "synthetic.parquet")
     rejected = out / "rejected" / "synthetic.jsonl"
     rejected.parent.mkdir(parents=True)
-    with rejected.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in result.rejected)
+    write_json_lines(result.rejected, rejected)
 
 
 def _gather_card_facts(

@@ -13,16 +13,14 @@ A held lock is taken over only
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import json
 import os
 import socket
 import uuid
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 from loam_runtime.errors import FencedError, RunTakenError, StorageError
+from loam_runtime.storage.processes import is_running, read_start
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,7 @@ def claim_lock(
         attempt=attempt,
         host=socket.gethostname(),
         pid=os.getpid(),
-        started=_read_start(os.getpid()) or "",
+        started=read_start(os.getpid()) or "",
         nonce=uuid.uuid4().hex,
         uid=uid,
         incarnation=incarnation,
@@ -124,7 +122,7 @@ def _may_take(current: LockRecord, claim: LockRecord) -> bool:
         return True
     if current.host != socket.gethostname():
         return False
-    return current.pid == os.getpid() or not _is_running(current)
+    return current.pid == os.getpid() or not is_running(current.pid, current.started)
 
 
 def _is_later(current: LockRecord, claim: LockRecord) -> bool:
@@ -133,27 +131,3 @@ def _is_later(current: LockRecord, claim: LockRecord) -> bool:
     if claim.incarnation != current.incarnation and claim.attempt == current.attempt:
         return bool(claim.incarnation and current.incarnation)
     return claim.attempt > current.attempt
-
-
-def _is_running(record: LockRecord) -> bool:
-    try:
-        os.kill(record.pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's process: there is one
-        pass
-    return _read_start(record.pid) == record.started
-
-
-def _read_start(pid: int) -> str | None:
-    """When a process started, unique on this host; None for a zombie, "" where unknown."""
-    with contextlib.suppress(OSError):
-        # The name in field 2 may hold blanks and brackets; state is field 3, start field 22.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if fields[0] == "Z" else f"{_read_boot_id()}-{fields[19]}"
-    return ""
-
-
-@functools.cache
-def _read_boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -313,18 +313,3 @@ def share_quotas(target_count: int, brief: TaskBrief, *, is_even: bool = False) 
     for label in by_remainder[: target_count - sum(quotas.values())]:
         quotas[label] += 1
     return quotas
-
-
-def describe_rejections(rejections: list[Rejection]) -> list[dict[str, object]]:
-    """Rejected rows as plain records: what, why, by which filter, with which score."""
-    return [
-        {
-            "input": item.row.input,
-            "target": item.row.target,
-            "reason": item.reason,
-            "filter": item.filter,
-            "score": item.score,
-            "source": item.row.source,
-        }
-        for item in rejections
-    ]

@@ -21,6 +21,7 @@ from typing import Protocol, Self
 from loam_runtime.errors import LoamError
 from loam_runtime.observability.monitor import NullMonitor, StageMonitor
 from loam_runtime.storage.base import ConflictError, NotFoundError
+from loam_runtime.storage.processes import is_running, read_start
 
 PREFIX = "leases/"
 LEASE_SECONDS = 30.0
@@ -110,6 +111,7 @@ class Lease:
             "until": time.time() + seconds if seconds else 0.0,
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "started": read_start(os.getpid()) or "",
             "nonce": self._nonce,
         }
         data = json.dumps(record).encode()
@@ -137,11 +139,6 @@ def _is_over(data: bytes) -> bool:
             return True
         if record["host"] != socket.gethostname():
             return False
-        os.kill(int(record["pid"]), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
+        return not is_running(int(record["pid"]), record["started"])
     except (ValueError, KeyError, TypeError):
         return True
-    return False

@@ -20,7 +20,7 @@ from loam_runtime.errors import InputError
 from loam_runtime.observability.monitor import StageMonitor
 from loam_runtime.storage.local import cache_dir
 from loam_runtime.synthesis.budget import find_prices
-from loam_runtime.synthesis.collect import describe_rejections, share_quotas
+from loam_runtime.synthesis.collect import share_quotas
 from loam_runtime.synthesis.database import fetch_database
 from loam_runtime.synthesis.dataset import SyntheticDataset
 from loam_runtime.synthesis.drawing import Drawing
@@ -202,7 +202,7 @@ class SyntheticPipeline:
         return SyntheticDataset(
             rows=kept,
             brief=brief,
-            rejected=[*synthetic.rejected, *describe_rejections(chain.rejected)],
+            rejected=[*synthetic.rejected, *(one.to_record() for one in chain.rejected)],
             usage=synthetic.usage,
             report={
                 **synthetic.report,
@@ -231,7 +231,7 @@ class SyntheticPipeline:
         return SyntheticDataset(
             rows=rows,
             brief=brief,
-            rejected=describe_rejections([*collection.malformed, *chain.rejected]),
+            rejected=[one.to_record() for one in (*collection.malformed, *chain.rejected)],
             usage=usage,
             report={
                 **collection.describe(),

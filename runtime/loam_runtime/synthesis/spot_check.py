@@ -9,29 +9,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from loam_runtime.data.examples import Example
 from loam_runtime.errors import InputError
+from loam_runtime.synthesis.strategies.base import Rejection
 
 # Cosine of two rows' embeddings from which one is like the other: three wordings of one complaint
 # lie at 0.80 to 0.92, and no two of one label among the 140 support tickets reach 0.71.
 ALIKE = 0.75
 MAX_LISTED = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """A row that leaves the set by a person's word.
-
-    Attributes:
-        reason: that it was rejected, or which rejected row it is like.
-    """
-
-    row: Example
-    reason: str
 
 
 def draw_sample(
@@ -69,7 +57,7 @@ def remove_rejected(
     good_ids: Sequence[str] = (),
     *,
     is_classification: bool,
-) -> tuple[list[Example], list[Removal]]:
+) -> tuple[list[Example], list[Rejection]]:
     """The rows that stay, and those that leave.
 
     A row leaves if a person rejected it. A row that nobody looked at leaves with it if it has the
@@ -94,7 +82,7 @@ def remove_rejected(
     if rejected_ids:
         reasons |= _find_alike(rows, set(rejected_ids), set(good_ids), is_classification)
     kept = [row for row in rows if row.id not in reasons]
-    return kept, [Removal(row, reasons[row.id]) for row in rows if row.id in reasons]
+    return kept, [Rejection(row, reasons[row.id], "review") for row in rows if row.id in reasons]
 
 
 def _find_alike(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from loam_runtime.data.examples import iterate_examples, to_dataset
 from loam_runtime.observability.monitor import NullMonitor, StageMonitor
 from loam_runtime.synthesis.budget import PriceList
-from loam_runtime.synthesis.collect import describe_rejections, share_quotas
+from loam_runtime.synthesis.collect import share_quotas
 from loam_runtime.synthesis.drawing import Drawing
 from loam_runtime.synthesis.embeddings import embed_texts
 from loam_runtime.synthesis.filters.base import FilterChain
@@ -172,7 +172,7 @@ def _draw_and_select(
         for row in collection.kept
         if row.id not in chosen
     ]
-    rejected = describe_rejections([*collection.malformed, *chain.rejected, *spare])
+    rejected = [one.to_record() for one in (*collection.malformed, *chain.rejected, *spare)]
     scores = {row.id: chain.scores[row.id] for row in kept if row.id in chain.scores}
     return SynthesisResult(to_dataset(kept), rejected, report, usage, scores)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from loam_operator.api import Api
 from loam_operator.event_reader import SHARED_SECONDS, EventReader
 
 
-class EventApi:
+class EventApi(Api):
     """An API server's events of one namespace, in pages of one."""
 
     def __init__(self, *events: dict[str, Any]) -> None:
@@ -42,7 +43,7 @@ def test_jobs_share_one_reading():
     now = [100.0]
 
     async def ask() -> list[str]:
-        reader = EventReader(api, lambda: now[0])  # type: ignore[arg-type]
+        reader = EventReader(api, lambda: now[0])
         await asyncio.gather(*(reader.read_warnings("team", f"job-{index}") for index in range(50)))
         assert api.num_requests == 3  # its pages
         reasons = [hint.reason for hint in await reader.read_warnings("team", "a")]

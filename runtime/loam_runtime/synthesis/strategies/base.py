@@ -97,6 +97,17 @@ class Rejection:
     filter: str
     score: float | None = None
 
+    def to_record(self) -> dict[str, object]:
+        """The row as a plain record: what, why, by which filter, with which score."""
+        return {
+            "input": self.row.input,
+            "target": self.row.target,
+            "reason": self.reason,
+            "filter": self.filter,
+            "score": self.score,
+            "source": self.row.source,
+        }
+
 
 @dataclass(slots=True)
 class Reading:
