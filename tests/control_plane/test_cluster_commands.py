@@ -139,14 +139,7 @@ def test_the_kept_lines_are_printed_when_the_pods_are_gone(
 ):
     """The first question after a failure is what the log says, and the cluster is gone by then."""
     stage.apply("gone")
-    kept = {"attempt": 1, "text": "--- submitter gone-a1\nKeyError: 'loss'"}
-    stage.custom.patch_namespaced_custom_object_status(
-        group="loam.dev",
-        version="v1alpha1",
-        plural="finetunejobs",
-        namespace=stage.namespace,
-        name="gone",
-        body={"status": {"failureLog": kept}},
-    )
+    text = "--- submitter gone-a1\nKeyError: 'loss'"
+    stage.keep_log("gone", 1, text)
     code, out, _ = run_loam(control_plane, stage, "logs", "gone")
-    assert (code, out) == (0, f"{kept['text']}\n")
+    assert (code, out) == (0, f"{text}\n")

@@ -221,7 +221,7 @@ def fail_and_try_again(guide: Guide, shell: CommandLine, stage: Stage) -> None:
     described = guide.run("kubectl describe finetunejob NAME")
     assert re.search(r"Warning +BadCredentials .* Access to s3://results is refused", described)
     assert "BadCredentials" in guide.run("kubectl get events")
-    keep_log(stage)
+    stage.keep_log("tickets", 2, "--- submitter tickets-prepare-a2\nKeyError: 'loss'")
     assert "KeyError: 'loss'" in guide.run("loam logs NAME -n NAMESPACE -f")
     assert "KeyError: 'loss'" in guide.run("loam logs NAME")
     local = write_job(shell.folder / "local")
@@ -233,19 +233,6 @@ def fail_and_try_again(guide: Guide, shell: CommandLine, stage: Stage) -> None:
     stage.await_reason("tickets", "BadCredentials")
     guide.run_like("kubectl annotate finetunejob NAME loam.dev/retry")
     stage.await_ray_job("tickets-prepare-a4")
-
-
-def keep_log(stage: Stage) -> None:
-    """As the operator does where a kubelet has a log to give."""
-    kept = {"attempt": 2, "text": "--- submitter tickets-prepare-a2\nKeyError: 'loss'"}
-    stage.custom.patch_namespaced_custom_object_status(
-        group="loam.dev",
-        version="v1alpha1",
-        plural="finetunejobs",
-        namespace=stage.namespace,
-        name="tickets",
-        body={"status": {"failureLog": kept}},
-    )
 
 
 def lose_the_head(guide: Guide, stage: Stage) -> None:

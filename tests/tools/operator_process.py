@@ -222,6 +222,17 @@ class Stage:
             **_RAY_JOBS, namespace=self.namespace, name=name, body={"status": status}
         )
 
+    def keep_log(self, name: str, attempt: int, text: str) -> None:
+        """Write the lines that the operator keeps of a log, where a kubelet gives it one."""
+        self.custom.patch_namespaced_custom_object_status(
+            group="loam.dev",
+            version="v1alpha1",
+            plural="finetunejobs",
+            namespace=self.namespace,
+            name=name,
+            body={"status": {"failureLog": {"attempt": attempt, "text": text}}},
+        )
+
     def create_pod(
         self,
         ray_job_name: str,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from loam_runtime.export.adapter import PROMPT_FILE, BaseModel
 
@@ -49,14 +49,7 @@ class CardFacts:
 
 def render_card(facts: CardFacts) -> str:
     """The card as Markdown with YAML front matter; everything user-supplied is escaped."""
-    environment = Environment(
-        loader=PackageLoader("loam_runtime", "export"),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        autoescape=False,  # Markdown, not HTML: the `plain` filter escapes for both
-    )
-    environment.filters["plain"] = escape_markdown
-    template = environment.get_template("card.md.j2")
+    template = load_template("card.md.j2")
     return template.render(
         facts=facts,
         front_matter=_build_front_matter(facts),
@@ -64,6 +57,19 @@ def render_card(facts: CardFacts) -> str:
         method_words=_METHOD_WORDS[facts.method],
         prompt_file=PROMPT_FILE,
     )
+
+
+def load_template(name: str, **options: bool) -> Template:
+    """A Markdown template of this folder; `options` are Jinja's, about white space."""
+    environment = Environment(
+        loader=PackageLoader("loam_runtime", "export"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown, not HTML: the `plain` filter escapes for both
+        **options,
+    )
+    environment.filters["plain"] = escape_markdown
+    return environment.get_template(name)
 
 
 def escape_markdown(text: object) -> str:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from loam_runtime.export.card import escape_markdown
+from loam_runtime.export.card import load_template
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +43,5 @@ class DataCardFacts:
 
 def render_data_card(facts: DataCardFacts) -> str:
     """The card as Markdown; everything user-supplied is escaped."""
-    environment = Environment(
-        loader=PackageLoader("loam_runtime", "export"),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # Markdown, not HTML: the `plain` filter escapes for both
-    )
-    environment.filters["plain"] = escape_markdown
-    return environment.get_template("data_card.md.j2").render(facts=facts)
+    template = load_template("data_card.md.j2", trim_blocks=True, lstrip_blocks=True)
+    return template.render(facts=facts)
