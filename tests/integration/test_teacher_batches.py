@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,20 @@ def test_one_line_refused(tmp_path: Path) -> None:
         answers, _ = asyncio.run(ask(server.base_url, tmp_path))
     assert all(answers)
     assert server.num_answered == 6
+
+
+def test_refused_parameters_are_learnt(tmp_path: Path) -> None:
+    """A model that refuses max_tokens would refuse every line of every batch: the first batch
+    teaches it, at no cost, and is not waited for again by the next start."""
+    with serve_batches() as server:
+        server.unknown = "max_tokens"
+        answers, spent = asyncio.run(ask(server.base_url, tmp_path))
+        assert all(answers)
+        assert spent == Amount(5, 300)
+        assert asyncio.run(ask(server.base_url, tmp_path)) == (answers, spent)
+    assert len(server.batches) == 2
+    sent = [json.loads(line)["body"] for line in server.files["file-0"].splitlines()]
+    assert all(body["max_tokens"] == 50 for body in sent)
 
 
 def test_no_batches_offered(tmp_path: Path) -> None:

@@ -349,3 +349,67 @@ def test_schema_where_it_is_taken(tmp_path: Path) -> None:
         ask(server.base_url, tmp_path / "b", requests[:1])
     schema = server.bodies[0]["response_format"]["json_schema"]["schema"]
     assert schema["properties"]["rows"]["items"]["required"] == ["input"]
+
+
+def refuse_parameters(call: Call) -> Reply:
+    """A model that reasons, as OpenAI's endpoint speaks for it: one parameter a refusal."""
+    body = call.body
+    if "response_format" in body:
+        return Reply(status=400)  # of another make: it says nothing more
+    if "max_tokens" in body:
+        return refuse("max_tokens", "unsupported_parameter", "Use 'max_completion_tokens' instead.")
+    if "temperature" in body:
+        return refuse("temperature", "unsupported_value", "Only the default (1) is supported.")
+    return Reply(text="fine")
+
+
+def refuse(name: str, code: str | None, words: str) -> Reply:
+    message = f"Unsupported parameter: '{name}' is not supported with this model. {words}"
+    error = {"message": message, "param": name if code else None, "code": code}
+    return Reply(status=400, raw_body=json.dumps({"error": error}))
+
+
+def test_refused_parameters_are_learnt(tmp_path: Path) -> None:
+    """A model that knows no max_tokens and no temperature is asked as it wants to be, after one
+    refusal for each: its limit stays, so that the budget does, and nothing is charged for it."""
+    requests = [replace(request, row_keys=("input",)) for request in make_requests(20)]
+    with serve_script(refuse_parameters) as server:
+        answers, usage = ask(
+            server.base_url, tmp_path, requests, concurrency=1, budget={"max_requests": 20}
+        )
+    assert all(answers)
+    assert server.num_requests == 23
+    assert usage.given_up == usage.retries == 0
+    for body in server.bodies[3:]:
+        assert body["max_completion_tokens"] == 50
+        assert not {"max_tokens", "temperature", "response_format"} & body.keys()
+        assert "top_p" in body
+
+
+@pytest.mark.parametrize("code", ["unsupported_parameter", None])
+def test_refusals_of_all_open_requests_teach_the_same(tmp_path: Path, code: str | None) -> None:
+    """Requests that were open when the first refusal came are asked anew, not given up; also where
+    the words alone name the parameter."""
+
+    def script(call: Call) -> Reply:
+        is_old = "max_tokens" in call.body
+        return refuse("max_tokens", code, "") if is_old else Reply(text="fine")
+
+    with serve_script(script) as server:
+        answers, usage = ask(server.base_url, tmp_path, make_requests(40), concurrency=16)
+    assert all(answers)
+    assert usage.given_up == 0
+    assert server.num_requests <= 40 + 16
+
+
+def test_wrong_values_are_told(tmp_path: Path) -> None:
+    """A temperature out of range is the user's to correct: asked without it, the run would be
+    another one than the manifest says."""
+    error = {"message": "'temperature' must be 2 or less", "param": "temperature", "code": None}
+    refusal = Reply(status=400, raw_body=json.dumps({"error": error}))
+    with (
+        serve_script(lambda call: refusal) as server,
+        pytest.raises(TeacherError, match="must be 2 or less"),
+    ):
+        ask(server.base_url, tmp_path, make_requests(1))
+    assert server.num_requests == 1

@@ -16,6 +16,7 @@ class BatchServer:
     Attributes:
         batches: by id, as the API shows them.
         refused: questions whose lines come back with HTTP 500.
+        unknown: parameter that every line with it is refused for, "" for none.
         is_held: batches stay in progress.
         failure: why every batch fails, or "".
         lose_next: the next batch is made, and the connection cut before its id is told.
@@ -25,6 +26,7 @@ class BatchServer:
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict] = {}
         self.refused: set[str] = set()
+        self.unknown = ""
         self.is_held = False
         self.failure = ""
         self.lose_next = False
@@ -60,20 +62,27 @@ class BatchServer:
                 }
                 return batch
             lines = self.files[batch["input_file_id"]].splitlines()
-            out = b"\n".join(self._answer(json.loads(line)) for line in lines)
-            batch |= {"status": "completed", "output_file_id": self.add_file(out)["id"]}
+            made = [self._answer(json.loads(line)) for line in lines]
+            batch["status"] = "completed"
+            for name, is_error in (("output_file_id", False), ("error_file_id", True)):
+                part = [json.dumps(one).encode() for one in made if _is_error(one) is is_error]
+                if part:
+                    batch[name] = self.add_file(b"\n".join(part))["id"]
         return batch
 
-    def _answer(self, line: dict) -> bytes:
+    def _answer(self, line: dict) -> dict:
         self.num_answered += 1
         question = line["body"]["messages"][-1]["content"]
         if question in self.refused:
             response = {"status_code": 500, "body": {"error": {"message": "no"}}}
+        elif self.unknown in line["body"]:
+            error = {"message": "no", "param": self.unknown, "code": "unsupported_parameter"}
+            response = {"status_code": 400, "body": {"error": error}}
         else:
             choice = {"message": {"content": f"re: {question}"}, "finish_reason": "stop"}
             usage = {"prompt_tokens": 40, "completion_tokens": 20}
             response = {"status_code": 200, "body": {"choices": [choice], "usage": usage}}
-        return json.dumps({"custom_id": line["custom_id"], "response": response}).encode()
+        return {"custom_id": line["custom_id"], "response": response}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -125,6 +134,10 @@ def _read_upload(content_type: str, data: bytes) -> bytes:
         if part.get_param("name", header="content-disposition") == "file":
             return part.get_payload(decode=True)
     raise ValueError("an upload without a file")
+
+
+def _is_error(line: dict) -> bool:
+    return line["response"]["status_code"] != 200
 
 
 def _describe_file(file_id: str, size: int) -> dict:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
 from loam_runtime.synthesis.faults import AttemptFailed
-from loam_runtime.synthesis.http_failures import translate_status
 from loam_runtime.synthesis.openai_teacher import OPENAI, OpenAICompatibleTeacher, read_completion
 
 _MARK = "#completions"
@@ -35,12 +34,8 @@ class CompletionsTeacher(OpenAICompatibleTeacher):
     async def answer(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
         """See `Teacher`."""
         (request,) = requests
-        reply = await self._open().post("completions", self.build_body(request))
-        if reply.status != 200:
-            raise translate_status(
-                reply.status, reply.headers, reply.body, self._address, self.model
-            )
-        return [read_completion(_as_chat(reply.body), request)]
+        body = await self._post("completions", request)
+        return [read_completion(_as_chat(body), request)]
 
     def build_body(self, request: TeacherRequest) -> dict[str, object]:
         """The JSON of a request: its contents as one text."""
@@ -48,7 +43,7 @@ class CompletionsTeacher(OpenAICompatibleTeacher):
         del body["messages"]
         text = "\n\n".join(content for _, content in request.messages)
         top_k = {"top_k": request.top_k} if request.top_k and self._sends_top_k else {}
-        return {**body, "prompt": text, **top_k}
+        return self.dialect.write({**body, "prompt": text, **top_k})
 
 
 def _as_chat(body: object) -> object:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from loam_runtime.errors import CredentialsError
+from loam_runtime.synthesis.dialect import Dialect
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest, estimate_tokens
 from loam_runtime.synthesis.faults import AttemptFailed
 from loam_runtime.synthesis.http_failures import translate_status
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from loam_runtime.synthesis.http_session import HttpSession
 
 OPENAI = "api.openai.com"  # stands for OpenAI's own address
-_REFUSED_FORM = (400, 422, 501)  # what an endpoint says to a response_format it does not know
 _OPENAI_URL = "https://api.openai.com/v1"
 
 
@@ -62,23 +62,13 @@ class OpenAICompatibleTeacher:
                 remedy="Set OPENAI_API_KEY, or OPENAI_BASE_URL for an endpoint that needs none.",
             )
         self._session: HttpSession | None = None
-        self._takes_schema = True  # until it refuses one
+        self.dialect = Dialect()
 
     async def answer(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
         """See `Teacher`."""
         (request,) = requests
-        body = self.build_body(request)
-        reply = await self._open().post("chat/completions", body)
-        if reply.status in _REFUSED_FORM and "response_format" in body:
-            # Not every endpoint knows it; the next attempt, and all others, go without.
-            self._takes_schema = False
-            reason = f"response_format refused (HTTP {reply.status})"
-            raise AttemptFailed(reason, is_charged=False)
-        if reply.status != 200:
-            raise translate_status(
-                reply.status, reply.headers, reply.body, self.endpoint, self.model
-            )
-        return [read_completion(reply.body, request)]
+        body = await self._post("chat/completions", request)
+        return [read_completion(body, request)]
 
     async def close(self) -> None:
         """See `Teacher`."""
@@ -102,9 +92,21 @@ class OpenAICompatibleTeacher:
         }
         if request.stop:
             body["stop"] = list(request.stop)
-        if request.row_keys and self.is_chat and self._takes_schema:
+        if request.row_keys and self.is_chat:
             body["response_format"] = _describe_form(request.row_keys)
-        return body
+        return self.dialect.write(body)
+
+    async def _post(self, path: str, request: TeacherRequest) -> object:
+        """The JSON body of the response; asked again at once where a refusal tells how to ask."""
+        while True:
+            body = self.build_body(request)
+            reply = await self._open().post(path, body)
+            if reply.status == 200:
+                return reply.body
+            if not self.dialect.learn(reply.status, reply.body, body):
+                raise translate_status(
+                    reply.status, reply.headers, reply.body, self.base_url, self.model
+                )
 
     def _open(self) -> HttpSession:
         if self._session is None:

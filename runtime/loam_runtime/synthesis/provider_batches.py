@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from loam_runtime.errors import TeacherError
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
@@ -62,6 +62,7 @@ class BatchTeacher:
         self._online = online
         self._poll_seconds = poll_seconds
         self._client: AsyncOpenAI | None = None
+        self._refused: set[str] = set()  # batches that taught how to ask, and answered nothing
 
     async def answer(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer | None]:
         """See `Teacher`; None for a request that the batch did not answer."""
@@ -77,6 +78,8 @@ class BatchTeacher:
             # A batch that was made nevertheless is found again by its name.
             reason = f"connection failed ({type(exc.__cause__ or exc).__name__})"
             raise AttemptFailed(reason, is_charged=False) from exc
+        if not answers and batch.id in self._refused:
+            raise AttemptFailed("a parameter refused", is_charged=False)
         if not answers and batch.status != "completed":
             raise TeacherRefused(self._describe_failure(batch))
         return [answers.get(key) for key in by_key]
@@ -90,7 +93,7 @@ class BatchTeacher:
     async def _find_or_create(self, by_key: Mapping[str, TeacherRequest]) -> str:
         name = hashlib.sha256("\n".join(by_key).encode()).hexdigest()[:32]
         found = self.book.find_batch(name) if self.book is not None else ""
-        if found and _is_of_no_use(await self._open().batches.retrieve(found)):
+        if found and self._is_of_no_use(await self._open().batches.retrieve(found)):
             found = ""
         batch_id = found or await self._find_by_name(name) or await self._create(name, by_key)
         if self.book is not None:
@@ -102,7 +105,7 @@ class BatchTeacher:
         page = await self._open().batches.list(limit=100)
         for batch in page.data:
             is_same = (batch.metadata or {}).get(NAME) == name
-            if is_same and not _is_of_no_use(batch):
+            if is_same and not self._is_of_no_use(batch):
                 return batch.id
         return ""
 
@@ -112,8 +115,7 @@ class BatchTeacher:
                 "custom_id": key,
                 "method": "POST",
                 "url": "/v1/chat/completions",
-                # Without a schema: that it is refused would be known a day later.
-                "body": self._online.build_body(replace(request, row_keys=())),
+                "body": self._write(request),
             }
             for key, request in by_key.items()
         ]
@@ -141,19 +143,34 @@ class BatchTeacher:
     async def _read_answers(
         self, batch: Batch, by_key: Mapping[str, TeacherRequest]
     ) -> dict[str, TeacherAnswer]:
-        if not batch.output_file_id:
-            return {}
-        content = await self._open().files.content(batch.output_file_id)
         answers = {}
-        for line in content.text.splitlines():
-            try:
-                record = json.loads(line)
-                key, response = record["custom_id"], record["response"]
-                if response["status_code"] == 200:
-                    answers[key] = read_completion(response["body"], by_key[key])
-            except (ValueError, KeyError, TypeError, AttemptFailed):
-                continue  # this one request stays unanswered
+        for file_id in (batch.output_file_id, batch.error_file_id):
+            content = await self._open().files.content(file_id) if file_id else None
+            for line in content.text.splitlines() if content else ():
+                try:
+                    record = json.loads(line)
+                    key, response = record["custom_id"], record["response"]
+                    if response["status_code"] == 200:
+                        answers[key] = read_completion(response["body"], by_key[key])
+                    else:
+                        self._learn(batch.id, response, by_key[key])
+                except (ValueError, KeyError, TypeError, AttemptFailed):
+                    continue  # this one request stays unanswered
         return answers
+
+    def _write(self, request: TeacherRequest) -> dict[str, object]:
+        """A request's body, without a schema: that it is refused would be known a day later."""
+        return self._online.build_body(replace(request, row_keys=()))
+
+    def _learn(self, batch_id: str, response: Mapping[str, Any], request: TeacherRequest) -> None:
+        body = self._write(request)
+        if self._online.dialect.learn(response["status_code"], response["body"], body):
+            self._refused.add(batch_id)
+
+    def _is_of_no_use(self, batch: Batch) -> bool:
+        """It has ended without one answer."""
+        has_ended = batch.status in ENDED
+        return has_ended and (not batch.output_file_id or batch.id in self._refused)
 
     def _translate(self, exc) -> AttemptFailed | TeacherRefused:
         if exc.status_code in (404, 405, 501):
@@ -187,8 +204,3 @@ class BatchTeacher:
                 max_retries=3,
             )
         return self._client
-
-
-def _is_of_no_use(batch: Batch) -> bool:
-    """It has ended without one answer."""
-    return batch.status in ENDED and not batch.output_file_id
