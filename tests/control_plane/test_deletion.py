@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator
 import pytest
 from tests.tools.control_plane import ControlPlane
 from tests.tools.operator_process import RUN_KEY, OperatorProcess, Stage, run_operator
+from tests.tools.remote_teacher import TEACHER
 from tests.tools.waiting import wait_until
 
 from loam_operator.states import STATES
 
 PHASES = sorted({state.phase for state in STATES})
 POLICIES = ("Background", "Foreground")
-_TEACHER = {"baseURL": "https://teacher.example/v1", "model": "big"}
 REVIEWED = {
     "targetCount": 10,
-    "teacher": {"kind": "openai", "openai": _TEACHER},
+    "teacher": TEACHER,
     "spotCheck": {"required": True},
 }
 

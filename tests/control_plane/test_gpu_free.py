@@ -7,19 +7,12 @@ from pathlib import Path
 
 from tests.tools.control_plane import ControlPlane
 from tests.tools.operator_process import OperatorProcess, Stage, run_operator
+from tests.tools.remote_teacher import TEACHER
 from tests.tools.waiting import wait_until
 
 from loam_operator.gpu_time import SAMPLE_SECONDS
 
 HELD = "loam_operator_gpu_held_seconds_total"
-TEACHER = {
-    "kind": "openai",
-    "openai": {
-        "baseURL": "https://teacher.example/v1",
-        "model": "big",
-        "apiKeySecretRef": {"name": "teacher", "key": "KEY"},
-    },
-}
 GPUS = {"workers": {"max": 2}, "worker": {"gpus": 1}}
 
 

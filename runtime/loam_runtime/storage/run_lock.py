@@ -7,8 +7,7 @@ A held lock is taken over only
 - by a later attempt of the same owner: whoever starts an attempt has given up the earlier;
 - in a cluster, by the same attempt when its pods are others than before (a queue took the first
   ones away), and by a job that was created anew under the owner's name;
-- on the same host, when the process that holds it no longer runs (or is this one);
-- by force, for a holder that died on another machine.
+- on the same host, when the process that holds it no longer runs (or is this one).
 """
 
 from __future__ import annotations
@@ -77,7 +76,6 @@ def claim_lock(
     owner: str,
     attempt: int,
     *,
-    force: bool = False,
     uid: str = "",
     incarnation: str = "",
 ) -> LockRecord:
@@ -98,7 +96,7 @@ def claim_lock(
         uid=uid,
         incarnation=incarnation,
     )
-    if current is not None and not force and not _may_take(current, claim):
+    if current is not None and not _may_take(current, claim):
         raise _build_refusal(current, claim)
     return claim
 

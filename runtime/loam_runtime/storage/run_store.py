@@ -97,7 +97,6 @@ class RunStore:
         owner: str,
         attempt: int,
         *,
-        force: bool = False,
         uid: str = "",
         incarnation: str = "",
     ) -> None:
@@ -109,7 +108,6 @@ class RunStore:
         Args:
             owner: the job, the same in all its attempts.
             attempt: number of this try; a later attempt takes over from an earlier one.
-            force: take over whoever holds the lock.
             uid, incarnation: as in `LockRecord`.
 
         Raises:
@@ -124,9 +122,7 @@ class RunStore:
             )
         for _ in range(MAX_CLAIMS):
             current, etag = self._read_lock()
-            claim = claim_lock(
-                current, owner, attempt, force=force, uid=uid, incarnation=incarnation
-            )
+            claim = claim_lock(current, owner, attempt, uid=uid, incarnation=incarnation)
             with contextlib.suppress(ConflictError):
                 self._write_lock(claim, etag)
                 self._token = claim.token

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.tools.remote_teacher import TEACHER
 from tests.unit.operator.world import SPEC
 
 from loam_api.ports import METRICS_PORT, METRICS_PORT_NAME
@@ -24,14 +25,6 @@ from loam_operator.settings import Settings
 from loam_operator.steps import STEPS
 
 SETTINGS = Settings(image="registry.example/runtime:1", pull_secrets=("pull",))
-TEACHER = {
-    "kind": "openai",
-    "openai": {
-        "baseURL": "https://teacher.example/v1",
-        "model": "big",
-        "apiKeySecretRef": {"name": "teacher", "key": "KEY"},
-    },
-}
 JOB = JobView(
     "team",
     "job",

@@ -132,14 +132,6 @@ def test_a_job_created_anew_takes_over(store: FileStore) -> None:
     RunStore(store, "abc123").acquire(OWNER, 1, uid="new", incarnation="raysubmit_9")
 
 
-def test_force_takes_over(store: FileStore) -> None:
-    """The way out when a machine is gone for good."""
-    hold_lock_elsewhere(store, host="node-1", token=7)
-    run = RunStore(store, "abc123")
-    run.acquire(OWNER, 1, force=True)
-    assert run.token == 8
-
-
 HOLDING_RUN = """
 import sys
 from pathlib import Path
