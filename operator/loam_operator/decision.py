@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from loam_api.status import FineTuneJobStatus
 from loam_operator.profiles import Profile
 
+# A RayJob that nobody speaks of any more is looked at again after this time.
+RECHECK_SECONDS = 300.0
+PODS_RECHECK_SECONDS = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Launch:

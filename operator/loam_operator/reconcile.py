@@ -12,15 +12,14 @@ from datetime import datetime
 
 from loam_api.finetunejob import FineTuneJobSpec
 from loam_api.status import MAX_RETRY_TOKENS, Attempt, FailureLog, FineTuneJobStatus
-from loam_operator.admission import list_excesses
 from loam_operator.checking import SpecError, check_spec
-from loam_operator.cleanup import clean_up, has_running, list_leftovers
+from loam_operator.cleanup import clean_up, list_leftovers
 from loam_operator.deadline import describe_deadline, is_overdue, seconds_until_deadline
-from loam_operator.decision import Decision
+from loam_operator.decision import RECHECK_SECONDS, Decision
 from loam_operator.effective import limit_deadline
+from loam_operator.endings import fail, suspend
 from loam_operator.failures import FAILURES_BY_NAME
 from loam_operator.history import (
-    build_launch,
     end_attempt,
     find_live,
     find_next_step,
@@ -28,39 +27,25 @@ from loam_operator.history import (
     may_retry,
     note_pods,
     note_result,
-    retry_at,
-    start_attempt,
 )
 from loam_operator.judge import Verdict, judge_attempt
 from loam_operator.log_lines import keep_lines
-from loam_operator.names import MAX_ATTEMPT_NUMBER
 from loam_operator.observed import Observed
-from loam_operator.profiles import NoProfileError, Profile, find_kept, find_profile
-from loam_operator.review import describe_decision, describe_wait, read_review, refuses_all
+from loam_operator.profiles import find_kept
+from loam_operator.starting import LEFT_BY_A_RAY_JOB, launch, start_or_wait
 from loam_operator.states import State
 from loam_operator.status import (
     change,
     clean_text,
     enter_state,
-    format_time,
     has_detail,
     parse_time,
     read_state,
     read_status,
 )
-from loam_operator.steps import REVIEW, count_gpus
-from loam_operator.waits import REFUSED, WAIT_IS_TROUBLE_AFTER, name_refusal
+from loam_operator.waits import WAIT_IS_TROUBLE_AFTER
 
-# A RayJob that nobody speaks of any more is looked at again after this time.
-RECHECK_SECONDS = 300.0
-CONFLICT_RECHECK_SECONDS = 10.0
-PODS_RECHECK_SECONDS = 5.0
-# Labels of namespaces are not watched.
-PROFILE_RECHECK_SECONDS = 30.0
 STARTING_RECHECK_SECONDS = 10.0
-
-# What is in the RayJob's own way is over when the RayJob is there.
-_LEFT_BY_A_RAY_JOB = ("NameConflict", "QuotaExceeded", "Refused")
 
 
 def reconcile(observed: Observed, now: datetime) -> Decision:
@@ -91,12 +76,12 @@ def _decide(observed: Observed, now: datetime) -> Decision:
     try:
         spec = check_spec(job)
     except SpecError as error:
-        return _fail(observed, status, "InvalidSpec", str(error), now)
+        return fail(observed, status, "InvalidSpec", str(error), now)
     spec = limit_deadline(spec, find_kept(observed, status.profile))
     live = find_live(status)
     if live is not None:
         return _follow(observed, spec, status, live, now)
-    return _start_or_wait(observed, spec, status, now)
+    return start_or_wait(observed, spec, status, now)
 
 
 def _stay_ended(
@@ -130,66 +115,15 @@ def _follow(
     if verdict.outcome == "succeeded":
         return _finish_step(observed, spec, status, verdict, now)
     if is_overdue(spec, status, now):
-        return _fail(observed, status, "DeadlineExceeded", describe_deadline(spec), now)
+        return fail(observed, status, "DeadlineExceeded", describe_deadline(spec), now)
     if spec.suspend:
         status = end_attempt(status, "Suspended", now)
-        return _suspend(observed, status, now)
+        return suspend(observed, status, now)
     if verdict.outcome == "failed":
         return _end_failed(observed, spec, status, verdict, now)
     if verdict.outcome == "absent":
-        return _launch(observed, spec, status, live, now)
+        return launch(observed, spec, status, live, now)
     return _show_active(spec, status, verdict, observed, live, now)
-
-
-def _launch(
-    observed: Observed,
-    spec: FineTuneJobSpec,
-    status: FineTuneJobStatus,
-    live: Attempt,
-    now: datetime,
-) -> Decision:
-    if observed.conflicts:
-        status = enter_state(status, "NameConflict", now, ", ".join(observed.conflicts))
-        return Decision(status, requeue_seconds=CONFLICT_RECHECK_SECONDS)
-    refusal = next((hint for hint in observed.hints if hint.reason == REFUSED), None)
-    if refusal is not None:
-        detail = f"{refusal.about}: {refusal.message}"
-        status = enter_state(status, name_refusal(refusal.message), now, detail)
-        return Decision(status, requeue_seconds=CONFLICT_RECHECK_SECONDS)
-    if has_running(observed, status, now):
-        return Decision(status, requeue_seconds=PODS_RECHECK_SECONDS, is_weighty=True)
-    profile = _admit(observed, spec, status, now)
-    if isinstance(profile, Decision):
-        return profile
-    state = read_state(status)
-    if state is None or state.name not in _LEFT_BY_A_RAY_JOB:
-        status = enter_state(status, "Starting", now)
-    return _build_launch(status, live, profile, is_weighty=True)
-
-
-def _build_launch(
-    status: FineTuneJobStatus, live: Attempt, profile: Profile, *, is_weighty: bool
-) -> Decision:
-    status = change(status, profile=profile.use)
-    launch = replace(build_launch(status, live), profile=profile)
-    return Decision(status, (launch,), RECHECK_SECONDS, is_weighty=is_weighty)
-
-
-def _admit(
-    observed: Observed, spec: FineTuneJobSpec, status: FineTuneJobStatus, now: datetime
-) -> Profile | Decision:
-    """The profile that lets the job's next attempt start, or what to do without one."""
-    try:
-        profile = find_profile(observed, spec, status.profile)
-    except NoProfileError as error:
-        status = enter_state(status, "ProfileUnavailable", now, str(error))
-        return Decision(status, requeue_seconds=PROFILE_RECHECK_SECONDS)
-    has_started = find_kept(observed, status.profile) is not None
-    labels = observed.job.queue_labels
-    excesses = list_excesses(spec, labels, profile, has_started=has_started)
-    if excesses:
-        return _fail(observed, status, "NotAllowed", " ".join(excesses), now)
-    return profile
 
 
 def _show_active(
@@ -229,7 +163,7 @@ def _may_show(before: State, name: str, is_new: bool) -> bool:
     if name != "Starting" or before.name == "Queued":
         return True
     # Starting pods may run into trouble and out of it again without another word.
-    return before.name in _LEFT_BY_A_RAY_JOB and is_new
+    return before.name in LEFT_BY_A_RAY_JOB and is_new
 
 
 def _finish_step(
@@ -243,7 +177,7 @@ def _finish_step(
     assert result is not None
     status = note_result(end_attempt(status, "Succeeded", now, exit_code=0), result)
     if find_next_step(spec, status) and not result.is_published:
-        return _start_or_wait(observed, spec, status, now)
+        return start_or_wait(observed, spec, status, now)
     status = enter_state(status, "Succeeded", now)
     return Decision(status, list_leftovers(observed, status), requeue_seconds=1.0)
 
@@ -268,80 +202,4 @@ def _end_failed(
         detail = f"Attempt {status.attempts[-1].number} ended with {failure.name}: {verdict.detail}"
         status = enter_state(status, "Retrying", now, detail)
         return Decision(status, list_leftovers(observed, status), 1.0, is_weighty=True)
-    return _fail(observed, status, failure.name, verdict.detail, now)
-
-
-def _fail(
-    observed: Observed, status: FineTuneJobStatus, name: str, detail: str, now: datetime
-) -> Decision:
-    if find_live(status) is not None:
-        status = end_attempt(status, name, now)
-    num_attempts = status.attempts[-1].number if status.attempts else 0
-    words = f"{detail} (after {num_attempts} attempts)" if num_attempts > 1 else detail
-    status = enter_state(status, name, now, words)
-    return Decision(status, list_leftovers(observed, status), 1.0, is_weighty=True)
-
-
-def _suspend(observed: Observed, status: FineTuneJobStatus, now: datetime) -> Decision:
-    """Give the pods back, then say so; the deadline's clock starts anew afterwards."""
-    status = change(status, start_time=None)
-    if has_running(observed, status, now):
-        status = enter_state(status, "Suspending", now)
-        leftovers = list_leftovers(observed, status)
-        return Decision(status, leftovers, PODS_RECHECK_SECONDS, is_weighty=True)
-    suspended = enter_state(status, "Suspended", now)
-    return Decision(suspended, is_weighty=suspended != status)
-
-
-def _start_or_wait(
-    observed: Observed, spec: FineTuneJobSpec, status: FineTuneJobStatus, now: datetime
-) -> Decision:
-    """No attempt runs: start the next one as soon as the last one's pods are gone."""
-    if is_overdue(spec, status, now):
-        return _fail(observed, status, "DeadlineExceeded", describe_deadline(spec), now)
-    if spec.suspend:
-        return _suspend(observed, status, now)
-    if has_running(observed, status, now):
-        return _await_pods(observed, status, now)
-    due = retry_at(status)
-    if due is not None and due > now:
-        return Decision(status, requeue_seconds=(due - now).total_seconds())
-    step = find_next_step(spec, status)
-    if step == REVIEW:
-        review = read_review(observed.job, status, now)
-        if review is None:
-            return _await_review(observed, spec, status, now)
-        if refuses_all(review):
-            return _fail(observed, status, "ReviewRejected", describe_decision(review), now)
-        status = change(status, review=review)
-    is_first = not status.attempts
-    if not is_first and status.attempts[-1].number >= MAX_ATTEMPT_NUMBER:
-        return _fail(observed, status, "Unknown", "The job has used up its attempt numbers.", now)
-    profile = _admit(observed, spec, status, now)
-    if isinstance(profile, Decision):
-        return profile
-    step = find_next_step(spec, status)
-    status = start_attempt(status, step, now)
-    status = change(status, gpus=str(count_gpus(step, spec) or "") or None)
-    status = enter_state(status, "Starting", now)
-    live = status.attempts[-1]
-    return _build_launch(status, live, profile, is_weighty=not is_first)
-
-
-def _await_review(
-    observed: Observed, spec: FineTuneJobSpec, status: FineTuneJobStatus, now: datetime
-) -> Decision:
-    """Nothing runs until a person has decided; the deadline goes on, as it does in a queue."""
-    status = change(status, start_time=status.start_time or format_time(now))
-    detail = describe_wait(observed.job, spec, status)
-    status = enter_state(status, "AwaitingReview", now, detail)
-    seconds = min(seconds_until_deadline(spec, status, now), RECHECK_SECONDS)
-    return Decision(status, list_leftovers(observed, status), requeue_seconds=seconds)
-
-
-def _await_pods(observed: Observed, status: FineTuneJobStatus, now: datetime) -> Decision:
-    if read_state(status) is None:
-        detail = "Pods of an earlier job of this name are still there."
-        status = enter_state(status, "Retrying", now, detail)
-    leftovers = list_leftovers(observed, status)
-    return Decision(status, leftovers, PODS_RECHECK_SECONDS, is_weighty=True)
+    return fail(observed, status, failure.name, verdict.detail, now)

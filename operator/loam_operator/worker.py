@@ -9,11 +9,18 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from loam_operator.cache import Cache, Key
-from loam_operator.decision import Action, Decision, DeleteAccess, DeleteRayJob, Launch
+from loam_operator.decision import (
+    RECHECK_SECONDS,
+    Action,
+    Decision,
+    DeleteAccess,
+    DeleteRayJob,
+    Launch,
+)
 from loam_operator.history import find_live
 from loam_operator.observed import Hint, JobView, Observed, PodLog, RayJobView
 from loam_operator.profiles import find_kept
-from loam_operator.reconcile import RECHECK_SECONDS, reconcile
+from loam_operator.reconcile import reconcile
 from loam_operator.status import build_patch, read_state, read_status
 from loam_operator.throttle import LookThrottle, ProgressThrottle
 from loam_operator.waits import REFUSED
