@@ -222,6 +222,21 @@ class FineTuneJobSpec(ApiModel):
         json_schema_extra={MUTABLE: MAY_CHANGE},
     )
 
+    @property
+    def learns_rationales(self) -> bool:
+        """Whether rationales are taught beside answers."""
+        asked = self.training.rationale
+        return asked == "multiTask" or (asked == "auto" and self._writes_rationales)
+
+    @property
+    def explains_seeds(self) -> bool:
+        """Whether the teacher writes rationales for the training rows too: they are taught."""
+        return self._writes_rationales and self.learns_rationales
+
+    @property
+    def _writes_rationales(self) -> bool:
+        return self.synthesis is not None and self.synthesis.strategy == "rationale"
+
 
 class ObjectMeta(BaseModel):
     """The part of Kubernetes' metadata that Loam reads; the rest is the API server's."""

@@ -20,11 +20,14 @@ from loam_runtime.observability.progress import open_progress
 from loam_runtime.observability.progress_monitor import ProgressMonitor
 from loam_runtime.sources import Sources, fetch_data, fetch_sources
 from loam_runtime.steps.context import InputContext
+from loam_runtime.steps.rows import add_rationales
 from loam_runtime.steps.split import load_splits
 from loam_runtime.steps.synthesize import draw_rows, name_inputs
 from loam_runtime.synthesis.database import fetch_database
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from loam_api.finetunejob import FineTuneJob
     from loam_runtime.synthesis.stage import SynthesisResult
 
@@ -36,7 +39,8 @@ class SynthesisOutcome:
     """What `synthesize_job` left.
 
     Attributes:
-        out: the rows. Beside it lie `<name>.rejected.jsonl` and `<name>.report.json`.
+        out: the rows. Beside it lie `<name>.rejected.jsonl`, `<name>.report.json` and, where
+            rationales were bought for the training rows, these as `<name>.seeds` in its format.
         report: of the synthesis, see `SynthesisResult`.
         usage: requests and tokens of the teacher.
     """
@@ -63,6 +67,9 @@ class SynthesisOutcome:
         if judged := report.get("pairs_judged"):
             passed = judged - report["pairs_refused"]
             lines.append(f"{'preference':<14} {judged:>7} -> {passed:>7}, {passed / judged:.0%}")
+        if explained := report.get("explained"):
+            seen, passed = explained["rows"], explained["answered"]
+            lines.append(f"{'explained':<14} {passed:>7} of {seen} training rows")
         lines.append(f"{'kept':<14} {report['kept']:>7} of {report['wanted']} wanted")
         lines.append(f"Rows: {self.out}")
         return "\n".join(lines)
@@ -105,7 +112,7 @@ def synthesize_job(job: FineTuneJob, base_dir: Path, out: Path) -> SynthesisOutc
     finally:
         progress.end_stage(STAGE, state, monotonic() - started)
         progress.close()
-    _write(result, job, out)
+    _write(result, splits.train, job, out)
     return SynthesisOutcome(out, result.report, result.usage)
 
 
@@ -117,7 +124,7 @@ def _fetch(job: FineTuneJob, base_dir: Path) -> Sources:
     return Sources(Path(), fetch_data(job.spec, base_dir), {}, database)
 
 
-def _write(result: SynthesisResult, job: FineTuneJob, out: Path) -> None:
+def _write(result: SynthesisResult, train: Dataset, job: FineTuneJob, out: Path) -> None:
     """The rows last: whoever sees them finds the files beside them."""
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json_lines(result.rejected, out.with_name(f"{out.stem}.rejected.jsonl"))
@@ -125,6 +132,11 @@ def _write(result: SynthesisResult, job: FineTuneJob, out: Path) -> None:
     out.with_name(f"{out.stem}.report.json").write_text(
         json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
+    tables = {out: result.kept}
+    if result.rationales:
+        explained = add_rationales(train, result.rationales)
+        tables = {out.with_name(f"{out.stem}.seeds{out.suffix}"): explained, **tables}
     data = job.spec.data
-    rows = list(iterate_examples(result.kept))
-    export_rows(rows, out, data.fields, is_classification=data.task == "classification")
+    for path, table in tables.items():
+        rows = list(iterate_examples(table))
+        export_rows(rows, path, data.fields, is_classification=data.task == "classification")

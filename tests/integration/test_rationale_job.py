@@ -2,53 +2,60 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from tests.tools.any_teacher import write_any_rows
 from tests.tools.fault_teacher import serve_script
-from tests.tools.tiny_job import write_job
+from tests.tools.tiny_job import find_run, run_loam, write_job
 
-from loam_runtime.data.examples import to_dataset
+from loam_runtime.data.examples import iterate_examples, to_dataset
 from loam_runtime.data.loading import load_examples
 from loam_runtime.errors import InputError
+from loam_runtime.export.manifest import verify_manifest
 from loam_runtime.manifest import load_manifest
 from loam_runtime.sources import Sources
 from loam_runtime.steps.context import JobContext
-from loam_runtime.steps.rows import JobTables, build_job_contract
+from loam_runtime.steps.rows import JobTables, build_job_contract, read_tables
 from loam_runtime.steps.train import _write_rows
 from loam_runtime.synthesis_job import synthesize_job
 from loam_runtime.training.rows import group_examples, read_encoded
 
 
-def make_context(folder: Path, base_url: str, **training: str) -> JobContext:
-    synthesis = {
+def describe_synthesis(base_url: str) -> dict[str, object]:
+    return {
         "strategy": "rationale",
         "targetCount": 10,
         "qualityThreshold": 0,
         "sampling": {"maxTokens": 1024},
         "teacher": {"kind": "openai", "openai": {"baseURL": base_url, "model": "scripted"}},
     }
-    manifest = write_job(folder, synthesis=synthesis, training=training)
+
+
+def make_context(folder: Path, base_url: str, **training: str) -> JobContext:
+    manifest = write_job(folder, synthesis=describe_synthesis(base_url), training=training)
     sources = Sources(folder / "model", {}, {})
     return JobContext(load_manifest(manifest), folder, sources, None, "", folder)
 
 
 def test_what_is_bought_is_taught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Synthetic rows carry their rationales into training, where each counts as part of its
-    example; validation sees answers alone, and so does the ablation's other arm."""
+    """Synthetic rows and the seeds carry their rationales into training, where each counts as part
+    of its example; validation sees answers alone, and so does the ablation's other arm."""
     monkeypatch.setenv("LOAM_CACHE", str(tmp_path / "cache"))
     with serve_script(write_any_rows) as teacher:
         context = make_context(tmp_path, teacher.base_url)
         made = synthesize_job(context.job, tmp_path, tmp_path / "rows.jsonl")
         plain = make_context(tmp_path, teacher.base_url, rationale="none")
     data = context.job.spec.data
-    seeds = load_examples([tmp_path / "seeds.jsonl"], data).dataset
+    seeds = load_examples([tmp_path / "rows.seeds.jsonl"], data).dataset
+    assert all(text.startswith("So it is") for text in seeds["rationale"])
+    assert made.report["explained"]["answered"] == len(seeds) > 10
     synthetic = load_examples([made.out], data).dataset
     assert all(text.startswith("Two times") for text in synthetic["rationale"])
     tables = JobTables(seeds, synthetic, synthetic, None)
     contract = build_job_contract(context, tables)
-    for one, num_rationales in ((context, len(synthetic)), (plain, 0)):
+    for one, num_rationales in ((context, len(seeds) + len(synthetic)), (plain, 0)):
         counts = _write_rows(one, contract, tables, 0)
         assert counts == {"train": len(seeds) + len(synthetic), "validation": len(synthetic)}
         rows = read_encoded(tmp_path / "rows" / "train.arrow")
@@ -64,3 +71,48 @@ def test_nothing_to_explain(tmp_path: Path) -> None:
     tables = JobTables(seeds, None, to_dataset([]), None)
     with pytest.raises(InputError, match="no training row has one"):
         _write_rows(context, build_job_contract(context, tables), tables, 0)
+
+
+def run_arm(folder: Path, base_url: str, form: str, cache: Path) -> Path:
+    """A whole job with one word of the switch; the folder of its run."""
+    training = {"method": "lora", "learningRate": 0.01, "epochs": 2, "globalBatch": 8}
+    manifest = write_job(
+        folder,
+        synthesis=describe_synthesis(base_url),
+        training={**training, "rationale": form, "checkpoint": {"everySeconds": 0}},
+    )
+    done = run_loam("run", str(manifest), cache=cache)
+    assert done.returncode == 0, done.stderr
+    return find_run(folder)
+
+
+def read_stage(run: Path, stage: str) -> dict:
+    return json.loads((run / "stages" / f"{stage}.json").read_text())["result"]
+
+
+def test_ablation_of_whole_jobs(tmp_path: Path) -> None:
+    """One word tells the arms apart: they train on the same rows for the same steps, the second
+    pays its teacher nothing, and each comes to an adapter that is measured and published. Else
+    the paper's comparison would compare two data sets."""
+    with serve_script(write_any_rows) as teacher:
+        taught = run_arm(tmp_path / "taught", teacher.base_url, "auto", tmp_path / "cache")
+        num_requests = teacher.num_requests
+        plain = run_arm(tmp_path / "plain", teacher.base_url, "none", tmp_path / "cache")
+        assert teacher.num_requests == num_requests
+    runs = (taught, plain)
+    rows = [read_tables(run, run) for run in runs]
+    assert rows[0].synthetic["input"] == rows[1].synthetic["input"]
+    assert all(row.rationale for row in iterate_examples(rows[0].train))
+    assert not any(row.rationale for row in iterate_examples(rows[1].train))
+    trained = [read_stage(run, "train") for run in runs]
+    assert trained[0]["numRows"] == trained[1]["numRows"]
+    assert trained[0]["config"]["max_steps"] == trained[1]["config"]["max_steps"]
+    supervised = [one["training"]["num_supervised_tokens"] for one in trained]
+    assert supervised[0] > 2 * supervised[1]
+    for run in runs:
+        verify_manifest(run)
+        assert (run / "adapter" / "adapter_model.safetensors").exists()
+    adapters = [(run / "adapter" / "adapter_model.safetensors").read_bytes() for run in runs]
+    assert adapters[0] != adapters[1]
+    note = "Rationales were written for"
+    assert [note in (run / "report.html").read_text() for run in runs] == [True, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from datasets import Dataset
 from tests.tools.any_teacher import write_any_rows
 from tests.tools.fault_teacher import Call, Reply, serve_script
 
-from loam_api.finetunejob import Synthesis
+from loam_api.finetunejob import DataSpec, FineTuneJob, Synthesis
 from loam_api.training_block import Training
+from loam_runtime.data.loading import load_examples
 from loam_runtime.synthesis.openai_teacher import OpenAICompatibleTeacher
 from loam_runtime.synthesis.pipeline import SyntheticPipeline
 from loam_runtime.synthesis.strategies.pairs import TIE
+from loam_runtime.synthesis.strategies.registry import STRATEGIES
+from loam_runtime.synthesis_job import synthesize_job
 
 PAGE = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text(encoding="utf-8")
 SECTIONS = {
@@ -26,12 +30,39 @@ IMPORTS = "from datasets import Dataset\nfrom loam_runtime.synthesis.pipeline im
 DEFAULT = 'pipeline = SyntheticPipeline("gpt-4.1-mini", quality_threshold=0.5)\n'
 
 
+def read_blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
 def run_example(title: str) -> dict[str, Any]:
     """The names that a section's code leaves."""
     names: dict[str, Any] = {}
-    code = "\n".join(re.findall(r"```python\n(.*?)```", SECTIONS[title], re.DOTALL))
+    code = "\n".join(read_blocks(SECTIONS[title], "python"))
     exec(compile(IMPORTS + DEFAULT + code, title, "exec"), names)
     return names
+
+
+def run_manifest(title: str, names: dict[str, Any], server: Any, folder: Path) -> Dataset:
+    """The rows of `loam synthesize` with a section's manifest, for the seeds of its code.
+
+    What a reader must choose is filled in: the teacher's address, and few rows.
+    """
+    (text,) = read_blocks(SECTIONS[title], "yaml")
+    block = yaml.safe_load(text)
+    names["seeds"].to_json(folder / "seeds.jsonl")
+    openai = {"baseURL": server.base_url, "model": "gpt-4.1-mini"}
+    chosen = {"targetCount": 10, "qualityThreshold": 0.0}
+    teacher = {"kind": "openai", "openai": openai}
+    spec = {
+        "model": {"uri": "file://./nowhere"},
+        "output": {"uri": "file://./output"},
+        **block,
+        "synthesis": {**block["synthesis"], **chosen, "teacher": teacher},
+    }
+    head = {"apiVersion": "loam.dev/v1alpha1", "kind": "FineTuneJob"}
+    job = FineTuneJob.model_validate({**head, "metadata": {"name": "page"}, "spec": spec})
+    made = synthesize_job(job, folder, folder / "rows.jsonl")
+    return load_examples([made.out], job.spec.data).dataset
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +99,15 @@ def check_pairs(names: dict[str, Any], server: Any) -> None:
     assert sum("Which of two answers" in text for text in asked) == 2 * made.report["pairs_judged"]
 
 
+def check_sql(names: dict[str, Any], server: Any) -> None:
+    assert all(row.target.startswith("SELECT name") for row in names["synthetic"])
+    assert names["synthetic"].report["filters"]["structured"]["seen"] >= 10
+
+
+def check_json(names: dict[str, Any], server: Any) -> None:
+    assert all(json.loads(row.target).keys() == {"filter", "month"} for row in names["synthetic"])
+
+
 def check_text(names: dict[str, Any], server: Any) -> None:
     assert all(not row.input and row.target for row in names["synthetic"])
 
@@ -92,6 +132,8 @@ CHECKS = {
     "### Summarization": check_summaries,
     "### Preference pairs": check_pairs,
     "### Plain text for a domain": check_text,
+    "### SQL": check_sql,
+    "### JSON": check_json,
     "### Other languages": check_languages,
     "## inContext": check_in_context,
     "## rationale": check_rationales,
@@ -103,13 +145,22 @@ def test_every_section_is_tried() -> None:
     assert set(SECTIONS) == set(CHECKS)
 
 
+def test_every_strategy_has_its_section() -> None:
+    """A strategy that the page does not name is one that nobody finds."""
+    assert {f"## {name}" for name in STRATEGIES} <= set(SECTIONS)
+
+
 @pytest.mark.parametrize("title", CHECKS)
-def test_example_runs(title: str, teacher: Any) -> None:
-    """What a reader copies works, for every strategy and task type."""
+def test_example_runs(
+    title: str, teacher: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a reader copies works, for every strategy and task type: the code, and the manifest."""
+    monkeypatch.chdir(tmp_path)
     names = run_example(title)
     assert len(names["synthetic"]) >= 10
     assert {row.origin for row in names["synthetic"]} == {"synthetic"}
     CHECKS[title](names, teacher)
+    assert len(run_manifest(title, names, teacher, tmp_path)) == 10
 
 
 def test_pairs_that_are_none_are_dropped(tmp_path: Path) -> None:
@@ -137,7 +188,8 @@ def test_pairs_that_are_none_are_dropped(tmp_path: Path) -> None:
 def test_manifests_are_valid() -> None:
     """The blocks of YAML on the page are accepted as they stand."""
     blocks = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]
-    assert len(blocks) == 3
+    assert len(blocks) == len(SECTIONS)
     for block in blocks:
+        DataSpec.model_validate(block["data"])
         Synthesis.model_validate(block["synthesis"])
         Training.model_validate(block.get("training", {}))

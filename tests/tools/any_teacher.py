@@ -35,13 +35,16 @@ VERBS = [
 
 
 def write_any_rows(call: Call) -> Reply:
-    """The rows of a request of any strategy, or the verdict on a preference pair."""
+    """The rows of a request of any strategy, the verdict on a preference pair, or a rationale."""
     rng = random.Random(f"{call.number} {call.question}")
     if "Which of two answers" in call.question:
         first = re.search(r"Answer A:\n(.*)", call.question)[1]
         return Reply("A" if first.startswith("Certainly") else "B")
     if "Continue this list" in call.question:
         return Reply(f"- {_write_sentence(rng)}")
+    if "Explain how this answer follows" in call.question:
+        answer = re.search(r"<answer>(.*?)</answer>", call.question)[1]
+        return Reply(f"<rationale>So it is {answer}.</rationale>\n<answer>{answer}</answer>")
     count = int(re.search(r"Write (\d+) new", call.question)[1])
     label = re.search(r'of the class "([^"]+)"', call.question)
     if "<rationale>" in call.question:
@@ -78,6 +81,10 @@ def _write_row(rng: random.Random, keys: list[str], question: str) -> dict[str, 
     if "summary" in question:
         row["input"] = " ".join(_write_sentence(rng) + "." for _ in range(6))
         row["output"] = row["input"].split(".")[0] + "."
+    if "SELECT" in question:
+        row["output"] = f"SELECT name FROM ports WHERE ships > {number}"
+    if '\\"filter\\"' in question:
+        row["output"] = json.dumps({"filter": {"total": {"gt": int(number)}}, "month": 5})
     if keys == ["output"]:
         row["output"] = f"{text}. {_write_sentence(rng)}."
     return {key: row[key] for key in keys}

@@ -177,7 +177,10 @@ class _Planner:
             return None
         is_classification = self._spec.data.task == "classification"
         return estimate_teacher(
-            self._spec.synthesis, self._facts.data, is_classification=is_classification
+            self._spec.synthesis,
+            self._facts.data,
+            is_classification=is_classification,
+            explains_seeds=self._spec.explains_seeds,
         )
 
     def _list_reasons(self) -> tuple[Reason[Any], ...]:

@@ -18,6 +18,7 @@ _ROWS_PER_REQUEST = {"seeded": (1, 5), "inContext": (1, 1), "rationale": (1, 5)}
 _SHOTS = {"seeded": (1, 4), "inContext": (1, 8), "rationale": (1, 4)}
 _INSTRUCTION_TOKENS = {"seeded": (150, 500), "inContext": (0, 100), "rationale": (150, 500)}
 _RATIONALE_TOKENS = {"seeded": (0, 0), "inContext": (0, 0), "rationale": (40, 200)}
+_EXPLANATION_TOKENS = ((80, 40), (150, 200))  # instruction and rationale of a training row
 _JUDGEMENTS_PER_ROW = 3  # a chat teacher is asked for each row's label in three orders
 _JUDGEMENT_SHOTS = 24
 _UNKNOWN_ROW_TOKENS = 64
@@ -39,9 +40,17 @@ class TeacherEstimate:
 
 
 def estimate_teacher(
-    synthesis: Synthesis, data: DataFacts, *, is_classification: bool
+    synthesis: Synthesis,
+    data: DataFacts,
+    *,
+    is_classification: bool,
+    explains_seeds: bool = False,
 ) -> TeacherEstimate:
-    """The range for all rows of `synthesis.target_count`, within its budget."""
+    """The range for all rows of `synthesis.target_count`, within its budget.
+
+    Args:
+        explains_seeds: each training row is asked about too, twice at most.
+    """
     strategy, row_tokens = synthesis.strategy, data.p50_tokens or _UNKNOWN_ROW_TOKENS
     low_rows = math.ceil(synthesis.target_count / _KEPT_SHARE[1])
     high_rows = math.ceil(synthesis.target_count / _KEPT_SHARE[0])
@@ -54,6 +63,13 @@ def estimate_teacher(
 
     low_tokens = count_tokens(low_requests, low_rows, 0)
     high_tokens = count_tokens(high_requests, high_rows, 1)
+    if explains_seeds:
+        low_requests += data.num_real_rows
+        high_requests += 2 * data.num_real_rows
+        low_tokens += data.num_real_rows * (row_tokens + sum(_EXPLANATION_TOKENS[0]))
+        # A repair shows the first answer too.
+        twice = 2 * (row_tokens + sum(_EXPLANATION_TOKENS[1])) + _EXPLANATION_TOKENS[1][1]
+        high_tokens += data.num_real_rows * twice
     if is_classification and synthesis.teacher.kind == "openai":
         judged = high_rows * _JUDGEMENTS_PER_ROW
         high_requests += judged

@@ -171,6 +171,7 @@ class SynthesisPart(TypedDict):
     funnel: list[FunnelRow]  # in the order in which rows meet the filters
     measures: list[Measure]
     filter_note: str  # whether the label-consistency filter was trusted, and why
+    rationale_note: str  # how many training rows the teacher explained; "" where it was not asked
     kept_samples: list[Sample]
     rejected_samples: list[Sample]
     quality: QualityPart | None  # None where the seeds were too few to teach anything

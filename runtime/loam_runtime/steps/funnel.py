@@ -41,6 +41,21 @@ def describe_funnel(
     ]
 
 
+def describe_rationales(report: Mapping[str, Any]) -> str:
+    """How many training rows the teacher explained, in sentences; "" where it was not asked."""
+    explained = report.get("explained")
+    if not explained:
+        return ""
+    twice = f", {explained['repairs']} of which were asked about twice"
+    note = (
+        f"Rationales were written for {explained['answered']} of {explained['rows']} training "
+        f"rows{twice if explained['repairs'] else ''}."
+    )
+    if explained["faults"]:
+        note += f" Most often, of the others: {next(iter(explained['faults']))}."
+    return f"{note} {explained['stopped']}".strip()
+
+
 def describe_measures(measures: Mapping[str, Any]) -> list[Measure]:
     """The measures of the rows in words, the seeds' own beside them."""
     each = f"({measures['sample']} rows each)"

@@ -16,7 +16,6 @@ from loam_runtime.steps.rows import (
     JobTables,
     build_job_contract,
     encode_rows,
-    learns_rationales,
     read_tables,
 )
 
@@ -48,7 +47,7 @@ def measure_rows(context: JobContext, tables: JobTables) -> DataFacts:
     """Count rows and tokens, before any row is dropped or truncated for its length."""
     contract = build_job_contract(context, tables)
     lengths, num_supervised = [], 0
-    explains = learns_rationales(context.job.spec)
+    explains = context.job.spec.learns_rationales
     for table in (tables.train, tables.synthetic):
         for row in encode_rows(context, contract, table, max_length=0, explains=explains):
             lengths.append(len(row.input_ids))

@@ -18,7 +18,7 @@ from loam_runtime.report.data import (
     SpotCheckPart,
     SynthesisPart,
 )
-from loam_runtime.steps.funnel import describe_funnel, describe_measures
+from loam_runtime.steps.funnel import describe_funnel, describe_measures, describe_rationales
 from loam_runtime.steps.report_quality import describe_quality
 from loam_runtime.steps.report_seeds import describe_design
 
@@ -238,6 +238,7 @@ def _describe_synthesis(job: FineTuneJob, outputs: Outputs) -> SynthesisPart | N
         "funnel": describe_funnel(report, outputs.rejected),
         "measures": describe_measures(report["measures"]),
         "filter_note": _describe_trust(report["filters"]),
+        "rationale_note": describe_rationales(report),
         "kept_samples": outputs.kept[:NUM_SAMPLES],
         "rejected_samples": rejected[:NUM_SAMPLES],
         "quality": describe_quality(report["filters"].get("quality", {})),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from loam_runtime.data.examples import Example, iterate_examples, to_dataset
 from loam_runtime.data.export import write_json_lines
 from loam_runtime.data.tables import read_table, write_table
 from loam_runtime.errors import AwaitsReviewError, InputError, StorageError
+from loam_runtime.steps.rows import RATIONALES_FILE
 from loam_runtime.storage.base import NotFoundError
 from loam_runtime.synthesis.spot_check import draw_sample, remove_rejected
 from loam_runtime.synthesis.verdict_file import write_sample
@@ -115,6 +117,8 @@ def review_rows(
         )
     write_table(to_dataset(kept), out / "data" / "synthetic.parquet")
     _write_removed(out, removed)
+    if (synthetic / RATIONALES_FILE).exists():
+        shutil.copy(synthetic / RATIONALES_FILE, out / RATIONALES_FILE)
     (out / SPOT_CHECK_FILE).write_bytes(context.run.get(SPOT_CHECK_FILE))
     num_alike = len(removed) - len(decision.rejected_rows)
     monitor.log("reviewed", decision=decision.decision, by=decision.by, kept=len(kept))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loam_runtime.data.examples import iterate_examples
+from loam_runtime.data.examples import iterate_examples, to_dataset
+from loam_runtime.data.export import write_json_lines
 from loam_runtime.data.prompt import PromptContract, build_contract
 from loam_runtime.data.tables import read_table
 from loam_runtime.data.template import EncodedExample, encode_example, encode_rationale
@@ -15,8 +17,10 @@ from loam_runtime.data.template import EncodedExample, encode_example, encode_ra
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from loam_api.finetunejob import FineTuneJobSpec
     from loam_runtime.steps.context import JobContext
+
+
+RATIONALES_FILE = "data/rationales.jsonl"  # of training rows, by the row's id
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +34,43 @@ class JobTables:
 
 
 def read_tables(split: Path, synthetic: Path | None) -> JobTables:
-    """Read the tables from the folders of the split and synthesis steps."""
+    """Read the tables from the folders of the split and synthesis steps.
+
+    Training rows carry the rationales that the synthesis bought for them.
+    """
 
     def read(folder: Path | None, name: str) -> Dataset | None:
         path = folder / "data" / f"{name}.parquet" if folder else None
         return read_table(path) if path and path.exists() else None
 
+    train = read_table(split / "data" / "train.parquet")
     return JobTables(
-        read_table(split / "data" / "train.parquet"),
+        _add_rationales(train, synthetic / RATIONALES_FILE) if synthetic else train,
         read(synthetic, "synthetic"),
         read(split, "validation"),
         read(split, "test"),
     )
+
+
+def write_rationales(rationales: Mapping[str, str], out: Path) -> None:
+    """Write `RATIONALES_FILE`."""
+    records = [{"id": name, "rationale": text} for name, text in rationales.items()]
+    write_json_lines(records, out / RATIONALES_FILE)
+
+
+def add_rationales(table: Dataset, rationales: Mapping[str, str]) -> Dataset:
+    """The rows, those without a rationale of their own with the one of their id."""
+    return to_dataset(
+        replace(row, rationale=row.rationale or rationales.get(row.id, ""))
+        for row in iterate_examples(table)
+    )
+
+
+def _add_rationales(table: Dataset, path: Path) -> Dataset:
+    if not path.exists():
+        return table
+    records = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return add_rationales(table, {record["id"]: record["rationale"] for record in records})
 
 
 def build_job_contract(context: JobContext, tables: JobTables) -> PromptContract:
@@ -72,10 +101,3 @@ def encode_rows(
         if encoded and explains:
             told = encode_rationale(contract, context.tokenizer, example, max_length, policy)
             yield from [told] if told else []
-
-
-def learns_rationales(spec: FineTuneJobSpec) -> bool:
-    """Whether rationales are taught beside answers."""
-    asked = spec.training.rationale
-    bought = spec.synthesis is not None and spec.synthesis.strategy == "rationale"
-    return asked == "multiTask" or (asked == "auto" and bought)

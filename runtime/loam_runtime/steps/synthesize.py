@@ -14,6 +14,7 @@ from loam_runtime.export.data_card import DataCardFacts, render_data_card
 from loam_runtime.secrets import read_secret
 from loam_runtime.steps.funnel import describe_funnel, describe_measures
 from loam_runtime.steps.review import offer_sample
+from loam_runtime.steps.rows import write_rationales
 from loam_runtime.storage.cache import cache_dir
 from loam_runtime.storage.registry import is_local, open_store
 from loam_runtime.synthesis.completions_teacher import CompletionsTeacher
@@ -36,7 +37,8 @@ def synthesize_rows(
 ) -> dict[str, Any]:
     """Write `data/synthetic.parquet` and `rejected/synthetic.jsonl`; return funnel and usage.
 
-    The data card goes beside the rows, as `data/README.md`.
+    Rationales of the training rows go to `data/rationales.jsonl`, where any were asked for. The
+    data card goes beside the rows, as `data/README.md`.
     """
     train = read_table(split / "data" / "train.parquet")
     contract = build_contract(context.job.spec.data, train["target"], context.tokenizer)
@@ -69,6 +71,7 @@ def draw_rows(
         journal_dir=folder / "journal",
         journal_store=open_store(_locate_answers(context, folder)),
         database=context.sources.database,
+        explains=spec.explains_seeds,
         monitor=monitor,
     )
 
@@ -121,6 +124,8 @@ def _write_result(result: SynthesisResult, out: Path) -> None:
     rejected = out / "rejected" / "synthetic.jsonl"
     rejected.parent.mkdir(parents=True)
     write_json_lines(result.rejected, rejected)
+    if result.rationales:
+        write_rationales(result.rationales, out)
 
 
 def _gather_card_facts(

@@ -12,7 +12,6 @@ from loam_runtime.steps.rows import (
     JobTables,
     build_job_contract,
     encode_rows,
-    learns_rationales,
     read_tables,
 )
 from loam_runtime.steps.training_events import TrainingEvents
@@ -80,7 +79,7 @@ def _write_rows(
         ("train", (tables.train, tables.synthetic)),
         ("validation", (tables.validation,)),
     ):
-        explains = side == "train" and learns_rationales(context.job.spec)
+        explains = side == "train" and context.job.spec.learns_rationales
         rows = [
             row
             for part in parts

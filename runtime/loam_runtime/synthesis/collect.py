@@ -16,6 +16,7 @@ from loam_runtime.synthesis.client import TeacherClient
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
 from loam_runtime.synthesis.filters.base import FilterChain
 from loam_runtime.synthesis.reach import ENOUGH_LABEL_SHARE, Shortage, find_shortages
+from loam_runtime.synthesis.row_tasks import RowAnswers
 from loam_runtime.synthesis.strategies.base import Draw, Rejection, Strategy, TaskBrief
 
 PILOT_DRAWS = 32  # after so many without one usable row, no more are paid for
@@ -39,6 +40,7 @@ class Collection:
         stopped: why the loop ended early, or "".
         pairs_judged, pairs_refused: preference pairs that the teacher judged, and those of them
             that are none by its verdict.
+        explained: the rationales of the seeds, where they were asked for.
     """
 
     strategy: Strategy
@@ -51,6 +53,7 @@ class Collection:
     stopped: str = ""
     pairs_judged: int = 0
     pairs_refused: int = 0
+    explained: RowAnswers | None = None
 
     def describe(self) -> dict[str, object]:
         """The counts, for the report."""
@@ -65,6 +68,7 @@ class Collection:
                 if self.pairs_judged
                 else {}
             ),
+            **({"explained": self.explained.describe()} if self.explained else {}),
         }
 
 

@@ -19,8 +19,10 @@ from loam_runtime.synthesis.journal import Journal
 from loam_runtime.synthesis.leases import Lease
 from loam_runtime.synthesis.pacing import RetryPolicy
 from loam_runtime.synthesis.provider_batches import BatchTeacher
+from loam_runtime.synthesis.row_tasks import RowAnswers, ask_about_rows
 from loam_runtime.synthesis.segments import SegmentStore
 from loam_runtime.synthesis.strategies.base import SamplingSettings, TaskBrief
+from loam_runtime.synthesis.strategies.explaining import SeedExplainer
 from loam_runtime.synthesis.strategies.registry import build_strategy
 from loam_runtime.synthesis.teachers import Teacher
 
@@ -41,6 +43,8 @@ class Drawing:
         prices: of the teacher's tokens, where they are known.
         journal_store: copy of the journal in object storage.
         policy: retries and patience.
+        explains: once the rows are there, what is left of the budget buys rationales for the seeds
+            that have none.
     """
 
     teacher: Teacher
@@ -55,6 +59,7 @@ class Drawing:
     journal_store: SegmentStore | None = None
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     monitor: StageMonitor = field(default_factory=NullMonitor)
+    explains: bool = False
 
     def draw(
         self, brief: TaskBrief, chain: FilterChain, quotas: Mapping[str, int]
@@ -95,9 +100,18 @@ class Drawing:
                     max_requests=self.max_requests,
                     monitor=self.monitor,
                 )
-                return await collector.collect(), client.describe_usage()
+                collection = await collector.collect()
+                if self.explains:
+                    collection.explained = await self._explain(brief, client)
+                return collection, client.describe_usage()
         finally:
             await teacher.close()
+
+    async def _explain(self, brief: TaskBrief, client: TeacherClient) -> RowAnswers:
+        explainer = SeedExplainer(brief, self.sampling)
+        explained = await ask_about_rows(client, explainer, explainer.list_rows())
+        self.monitor.log("seeds explained", **explained.describe())
+        return explained
 
     def _take_turn(self, brief: TaskBrief, label: str) -> AbstractAsyncContextManager[object]:
         """Wait for a job that asks the same; a model of our own costs no money twice."""

@@ -43,6 +43,7 @@ class SynthesisResult:
         usage: requests, tokens and, where prices are known, money; of this start and (`spent_*`)
             of the whole run.
         scores: quality by id of the kept rows that have one.
+        rationales: those of training rows that had none, by the row's id.
     """
 
     kept: Dataset
@@ -50,6 +51,7 @@ class SynthesisResult:
     report: dict[str, Any]
     usage: dict[str, float]
     scores: dict[str, float]
+    rationales: dict[str, str]
 
 
 def synthesize(
@@ -64,6 +66,7 @@ def synthesize(
     journal_dir: Path,
     journal_store: SegmentStore | None = None,
     database: Path | None = None,
+    explains: bool = False,
     monitor: StageMonitor | None = None,
 ) -> SynthesisResult:
     """Have `spec.target_count` synthetic rows written that pass all filters.
@@ -80,6 +83,7 @@ def synthesize(
         journal_dir: survives a restart; may be shared by the jobs of one namespace.
         journal_store: copy of the journal in object storage.
         database: SQLite file that SQL answers must run in.
+        explains: have the answers of the training rows explained too.
 
     Raises:
         BudgetError: the budget ended before there were rows enough to train on, see `Collector`.
@@ -125,6 +129,7 @@ def synthesize(
         prices=_read_prices(spec),
         journal_store=journal_store,
         monitor=monitor,
+        explains=explains,
     )
     return _draw_and_select(drawing, brief, chain, spec, monitor)
 
@@ -174,7 +179,8 @@ def _draw_and_select(
     ]
     rejected = [one.to_record() for one in (*collection.malformed, *chain.rejected, *spare)]
     scores = {row.id: chain.scores[row.id] for row in kept if row.id in chain.scores}
-    return SynthesisResult(to_dataset(kept), rejected, report, usage, scores)
+    rationales = collection.explained.texts if collection.explained else {}
+    return SynthesisResult(to_dataset(kept), rejected, report, usage, scores, rationales)
 
 
 def _read_sampling(spec: Synthesis) -> SamplingSettings:

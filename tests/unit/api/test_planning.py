@@ -303,6 +303,19 @@ def test_teacher_range_is_a_range(target, row_tokens, strategy, kind, max_reques
         assert not estimate.is_capped
 
 
+def test_explained_rows_are_estimated():
+    """The plan says what rationales for the training rows cost: one request each, or two."""
+    synthesis = Synthesis.model_validate({"targetCount": 50, "strategy": "rationale"})
+    facts = DataFacts(num_real_rows=1000, p50_tokens=64)
+    without, explained = (
+        estimate_teacher(synthesis, facts, is_classification=False, explains_seeds=explains)
+        for explains in (False, True)
+    )
+    assert explained.min_requests - without.min_requests == 1000
+    assert explained.max_requests - without.max_requests == 2000
+    assert explained.max_tokens > without.max_tokens + 1000 * 64
+
+
 def test_facts_take_what_a_model_says():
     """Headers say more than a plan needs; unknown keys are no error."""
     facts = ModelFacts.from_dict({"hidden_size": 8, "num_layers": 2, "new_key": 1})

@@ -16,7 +16,7 @@ from loam_runtime.data.template import EncodedExample, encode_prompt
 from loam_runtime.models.loading import load_base
 from loam_runtime.sources import Sources
 from loam_runtime.steps.context import InputContext
-from loam_runtime.steps.rows import encode_rows, learns_rationales
+from loam_runtime.steps.rows import encode_rows
 from loam_runtime.synthesis.columns import describe_data
 from loam_runtime.training.collate import collate
 from loam_runtime.training.objective import SupervisedObjective
@@ -122,7 +122,7 @@ def test_one_switch(gemma_folder, tmp_path):
     wanted = {"auto": False, "multiTask": True, "none": False}
     for word, expected in wanted.items():
         context = make_context(tmp_path, gemma_folder, rationale=word)
-        assert learns_rationales(context.job.spec) is expected
+        assert context.job.spec.learns_rationales is expected
     spec = context.job.spec
     for word, expected in {"auto": True, "none": False}.items():
         changed = spec.model_copy(
@@ -133,4 +133,4 @@ def test_one_switch(gemma_folder, tmp_path):
                 "training": spec.training.model_copy(update={"rationale": word}),
             }
         )
-        assert learns_rationales(changed) is expected
+        assert changed.learns_rationales is changed.explains_seeds is expected
