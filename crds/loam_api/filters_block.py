@@ -87,6 +87,16 @@ class GroundingFilter(ApiModel):
     enabled: bool = Field(default=True, description="false lets made-up answers pass.")
 
 
+class ConsistencyFilter(ApiModel):
+    """Rows whose label is not the one that the teacher gives them when asked."""
+
+    enabled: bool = Field(
+        default=True,
+        description="false asks for no label again: a remote teacher then gets two or three "
+        "requests a row less.",
+    )
+
+
 class Filters(ApiModel):
     """What is dropped beside rows that are exact duplicates, or would give a held-out row away.
 
@@ -120,4 +130,9 @@ class Filters(ApiModel):
         default_factory=GroundingFilter,
         description="For extraction and summarization: answers that are not in their context, "
         "summaries that say what their document does not.",
+    )
+    consistency: ConsistencyFilter = Field(
+        default_factory=ConsistencyFilter,
+        description="For classification: rows whose label is not the one that the teacher gives "
+        "them when asked.",
     )

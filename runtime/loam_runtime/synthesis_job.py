@@ -64,9 +64,6 @@ class SynthesisOutcome:
             lines.append(f"{name:<14} {step['seen']:>7} -> {step['passed']:>7}{kept}")
             if step.get("note"):
                 lines.append(f"{'':<14} {step['note']}")
-        if judged := report.get("pairs_judged"):
-            passed = judged - report["pairs_refused"]
-            lines.append(f"{'preference':<14} {judged:>7} -> {passed:>7}, {passed / judged:.0%}")
         if explained := report.get("explained"):
             seen, passed = explained["rows"], explained["answered"]
             lines.append(f"{'explained':<14} {passed:>7} of {seen} training rows")

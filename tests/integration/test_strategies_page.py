@@ -16,9 +16,9 @@ from tests.tools.fault_teacher import Call, Reply, serve_script
 from loam_api.finetunejob import DataSpec, FineTuneJob, Synthesis
 from loam_api.training_block import Training
 from loam_runtime.data.loading import load_examples
+from loam_runtime.synthesis.filters.preference import TIE
 from loam_runtime.synthesis.openai_teacher import OpenAICompatibleTeacher
 from loam_runtime.synthesis.pipeline import SyntheticPipeline
-from loam_runtime.synthesis.strategies.pairs import TIE
 from loam_runtime.synthesis.strategies.registry import STRATEGIES
 from loam_runtime.synthesis_job import synthesize_job
 
@@ -94,9 +94,10 @@ def check_summaries(names: dict[str, Any], server: Any) -> None:
 def check_pairs(names: dict[str, Any], server: Any) -> None:
     made = names["synthetic"]
     assert all(row.target != row.rejected for row in made)
-    assert made.report["pairs_judged"] >= 10
+    judged = made.report["filters"]["preference"]["seen"]
+    assert judged >= 10
     asked = [body["messages"][0]["content"] for body in server.bodies]
-    assert sum("Which of two answers" in text for text in asked) == 2 * made.report["pairs_judged"]
+    assert sum("Which of two answers" in text for text in asked) == 2 * judged
 
 
 def check_sql(names: dict[str, Any], server: Any) -> None:
@@ -181,8 +182,9 @@ def test_pairs_that_are_none_are_dropped(tmp_path: Path) -> None:
     reasons = [item["reason"] for item in made.rejected if item["filter"] == "preference"]
     assert reasons
     assert set(reasons) == {TIE}
-    assert made.report["pairs_refused"] == len(reasons)
-    assert made.report["pairs_judged"] - len(reasons) >= len(made)
+    funnel = made.report["filters"]["preference"]
+    assert funnel["seen"] - funnel["passed"] == len(reasons)
+    assert funnel["passed"] >= len(made)
 
 
 def test_manifests_are_valid() -> None:

@@ -19,7 +19,9 @@ _SHOTS = {"seeded": (1, 4), "inContext": (1, 8), "rationale": (1, 4)}
 _INSTRUCTION_TOKENS = {"seeded": (150, 500), "inContext": (0, 100), "rationale": (150, 500)}
 _RATIONALE_TOKENS = {"seeded": (0, 0), "inContext": (0, 0), "rationale": (40, 200)}
 _EXPLANATION_TOKENS = ((80, 40), (150, 200))  # instruction and rationale of a training row
-_JUDGEMENTS_PER_ROW = 3  # a chat teacher is asked for each row's label in three orders
+# A remote teacher is asked for each row's label in two or three orders, after as many for seeds.
+_JUDGEMENTS_PER_ROW = 3
+_MEASURED_SEEDS = 40
 _JUDGEMENT_SHOTS = 24
 _UNKNOWN_ROW_TOKENS = 64
 
@@ -70,8 +72,10 @@ def estimate_teacher(
         # A repair shows the first answer too.
         twice = 2 * (row_tokens + sum(_EXPLANATION_TOKENS[1])) + _EXPLANATION_TOKENS[1][1]
         high_tokens += data.num_real_rows * twice
-    if is_classification and synthesis.teacher.kind == "openai":
-        judged = high_rows * _JUDGEMENTS_PER_ROW
+    is_judged = is_classification and synthesis.filters.consistency.enabled
+    if is_judged and synthesis.teacher.kind == "openai":
+        seeds = min(data.num_real_rows, _MEASURED_SEEDS)
+        judged = (high_rows + seeds) * _JUDGEMENTS_PER_ROW
         high_requests += judged
         high_tokens += judged * (_JUDGEMENT_SHOTS + 1) * row_tokens
     return _cap(synthesis, (low_requests, high_requests), (low_tokens, high_tokens))

@@ -74,15 +74,19 @@ class TeacherClient:
         self._failure: LoamError | None = None
         self._is_stopping = asyncio.Event()
 
+    @property
+    def spent(self) -> Amount:
+        """By the run, over all its starts."""
+        return self._budget.spent
+
     def describe_usage(self) -> dict[str, float]:
         """Usage of this start, and the run's spending over all its starts."""
-        spent = self._budget.spent
         usage = {
             **asdict(self.usage),
-            "spent_requests": spent.requests,
-            "spent_tokens": spent.tokens,
+            "spent_requests": self.spent.requests,
+            "spent_tokens": self.spent.tokens,
         }
-        return {**usage, "spent_cost": spent.money} if self._budget.prices else usage
+        return {**usage, "spent_cost": self.spent.money} if self._budget.prices else usage
 
     async def ask_many(
         self,
@@ -120,6 +124,17 @@ class TeacherClient:
         if self._failure is not None:
             raise self._failure
         return [answer for part in parts for answer in part]
+
+    async def ask_while_paid(self, requests: Sequence[TeacherRequest]) -> Answers:
+        """What `ask_many` returns, with None also for what the budget did not reach.
+
+        For questions about rows that are there already; the next one for new rows meets the spent
+        budget itself.
+        """
+        answers: dict[TeacherRequest, TeacherAnswer] = {}
+        with contextlib.suppress(BudgetError):
+            await self.ask_many(requests, answers.__setitem__)
+        return [answers.get(request) for request in requests]
 
     async def ask(self, request: TeacherRequest) -> TeacherAnswer | None:
         """One answer; see `ask_many`. Returns None also once the client is stopping."""

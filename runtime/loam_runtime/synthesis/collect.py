@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Set
@@ -38,8 +37,6 @@ class Collection:
         num_unanswered: draws whose every try failed.
         strategy: who wrote the requests.
         stopped: why the loop ended early, or "".
-        pairs_judged, pairs_refused: preference pairs that the teacher judged, and those of them
-            that are none by its verdict.
         explained: the rationales of the seeds, where they were asked for.
     """
 
@@ -51,8 +48,6 @@ class Collection:
     num_rows: int = 0
     num_unanswered: int = 0
     stopped: str = ""
-    pairs_judged: int = 0
-    pairs_refused: int = 0
     explained: RowAnswers | None = None
 
     def describe(self) -> dict[str, object]:
@@ -63,11 +58,6 @@ class Collection:
             "unanswered": self.num_unanswered,
             "malformed": len(self.malformed),
             "rows": self.num_rows,
-            **(
-                {"pairs_judged": self.pairs_judged, "pairs_refused": self.pairs_refused}
-                if self.pairs_judged
-                else {}
-            ),
             **({"explained": self.explained.describe()} if self.explained else {}),
         }
 
@@ -120,6 +110,7 @@ class Collector:
         """
         self._monitor.start(sum(self._quotas.values()), "rows")
         try:
+            await self._chain.measure(self._client.ask_many)
             while plan := self._plan_round():
                 await self._run_round(plan)
                 self._check_balance()
@@ -172,7 +163,7 @@ class Collector:
 
     def _count_draws_left(self) -> dict[str, float]:
         """Draws that each label may still get, were the rest of the budget all its own."""
-        paid = self._result.draws.total() - self._client.usage.reused
+        paid = self._client.spent.requests
         budget = self._max_requests - paid if self._max_requests else math.inf
         limits = {
             label: self._limit_draws(label) - self._result.draws[label]
@@ -227,7 +218,8 @@ class Collector:
 
     async def _keep(self, rows: list[Example]) -> None:
         self._result.num_rows += len(rows)
-        kept = await self._judge_pairs(self._chain.apply(rows))
+        passed = self._chain.apply(rows)
+        kept = await self._chain.apply_asked(passed, self._client.ask_while_paid)
         useful = 0
         for row in kept:
             label = row.target if row.target in self._quotas else ""
@@ -238,31 +230,6 @@ class Collector:
         self._monitor.count("rows", len(kept), outcome="kept")
         self._monitor.count("rows", len(rows) - len(kept), outcome="rejected")
         self._monitor.advance(useful, kept=len(self._result.kept))
-
-    async def _judge_pairs(self, rows: list[Example]) -> list[Example]:
-        """The preference pairs that are such by the teacher's own verdict; other rows as they are.
-
-        The dearest of all filters, so the last: it asks about rows that every other let pass.
-        """
-        judge = self._strategy.pair_judge
-        if judge is None:
-            return rows
-        asked = {row.id: judge.compose(row) for row in rows}
-        answers: dict[TeacherRequest, TeacherAnswer] = {}
-        # Where the budget ends here, pairs without their verdicts are left out; the next round,
-        # if one is needed, meets the spent budget itself.
-        with contextlib.suppress(BudgetError):
-            requests = [request for pair in asked.values() for request in pair]
-            await self._client.ask_many(requests, answers.__setitem__)
-        reasons = {
-            place: judge.read([answers.get(request) for request in pair])
-            for place, pair in asked.items()
-        }
-        refused = [row for row in rows if reasons[row.id]]
-        self._chain.rejected += [Rejection(row, reasons[row.id], "preference") for row in refused]
-        self._result.pairs_judged += len(rows)
-        self._result.pairs_refused += len(refused)
-        return [row for row in rows if not reasons[row.id]]
 
     def _describe_imbalance(self, short: list[Shortage]) -> TeacherError:
         labels = {item.label for item in short}

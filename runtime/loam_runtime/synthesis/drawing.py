@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from loam_runtime.data.examples import Example
 from loam_runtime.observability.monitor import NullMonitor, StageMonitor
 from loam_runtime.synthesis.budget import BudgetLedger, PriceList
 from loam_runtime.synthesis.client import TeacherClient
@@ -71,41 +72,63 @@ class Drawing:
         """
         return run_to_end(self._draw(brief, chain, quotas))
 
+    def judge(
+        self, rows: Sequence[Example], chain: FilterChain
+    ) -> tuple[list[Example], dict[str, float]]:
+        """The rows that pass those filters of the chain that ask, and what that cost.
+
+        Raises:
+            BudgetError, CredentialsError, TeacherError: from the client.
+            InputError: a filter is not trusted and shall then fail.
+        """
+        return run_to_end(self._judge(rows, chain))
+
     async def _draw(
         self, brief: TaskBrief, chain: FilterChain, quotas: Mapping[str, int]
     ) -> tuple[Collection, dict[str, float]]:
         teacher = self.teacher
         strategy = build_strategy(self.strategy, brief, self.sampling, is_chat=teacher.is_chat)
+        async with self._open_client(self._take_turn(brief, next(iter(quotas)))) as client:
+            collector = Collector(
+                strategy,
+                client,
+                chain,
+                quotas,
+                max_round=ROUND_PER_SLOT * teacher.concurrency * teacher.batch_size,
+                max_requests=self.max_requests,
+                monitor=self.monitor,
+            )
+            collection = await collector.collect()
+            if self.explains:
+                collection.explained = await self._explain(brief, client)
+            return collection, client.describe_usage()
+
+    async def _judge(
+        self, rows: Sequence[Example], chain: FilterChain
+    ) -> tuple[list[Example], dict[str, float]]:
+        async with self._open_client(nullcontext()) as client:
+            await chain.measure(client.ask_many)
+            kept = await chain.apply_asked(rows, client.ask_while_paid)
+            return kept, client.describe_usage()
+
+    @asynccontextmanager
+    async def _open_client(
+        self, turn: AbstractAsyncContextManager[object]
+    ) -> AsyncIterator[TeacherClient]:
         try:
-            async with (
-                self._take_turn(brief, next(iter(quotas))),
-                # After the turn has come: it reads what the one before has left.
-                Journal(self.journal_dir, self.run_id, self.journal_store) as journal,
-            ):
-                if isinstance(teacher, BatchTeacher):
-                    teacher.book = journal
-                client = TeacherClient(
-                    teacher,
+            # After the turn has come: the journal reads what the one before has left.
+            async with turn, Journal(self.journal_dir, self.run_id, self.journal_store) as journal:
+                if isinstance(self.teacher, BatchTeacher):
+                    self.teacher.book = journal
+                yield TeacherClient(
+                    self.teacher,
                     journal,
                     self._open_budget(journal),
                     policy=self.policy,
                     monitor=self.monitor,
                 )
-                collector = Collector(
-                    strategy,
-                    client,
-                    chain,
-                    quotas,
-                    max_round=ROUND_PER_SLOT * teacher.concurrency * teacher.batch_size,
-                    max_requests=self.max_requests,
-                    monitor=self.monitor,
-                )
-                collection = await collector.collect()
-                if self.explains:
-                    collection.explained = await self._explain(brief, client)
-                return collection, client.describe_usage()
         finally:
-            await teacher.close()
+            await self.teacher.close()
 
     async def _explain(self, brief: TaskBrief, client: TeacherClient) -> RowAnswers:
         explainer = SeedExplainer(brief, self.sampling)

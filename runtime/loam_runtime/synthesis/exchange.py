@@ -23,6 +23,7 @@ class TeacherRequest:
         stop: texts that end the answer.
         row_keys: keys of the JSON objects that are asked for; an endpoint that can holds the
             answer to them. Empty for any other form.
+        choices: the answer is {"label": one of these}; an endpoint that can holds it to them.
         draw: which of several draws of the same question this is. Part of the identity: without
             it, n draws of one prompt would collapse into one answer.
     """
@@ -34,6 +35,7 @@ class TeacherRequest:
     top_k: int = 0
     stop: tuple[str, ...] = ()
     row_keys: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
     draw: int = 0
 
     def compute_key(self, model: str, endpoint: str) -> str:
@@ -49,6 +51,7 @@ class TeacherRequest:
             self.stop,
             self.draw,
             *((self.row_keys,) if self.row_keys else ()),
+            *(("choices", self.choices) if self.choices else ()),
         )
         text = json.dumps(shape, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -92,8 +92,8 @@ class OpenAICompatibleTeacher:
         }
         if request.stop:
             body["stop"] = list(request.stop)
-        if request.row_keys and self.is_chat:
-            body["response_format"] = _describe_form(request.row_keys)
+        if self.is_chat and (request.row_keys or request.choices):
+            body["response_format"] = _describe_form(request)
         return self.dialect.write(body)
 
     async def _post(self, path: str, request: TeacherRequest) -> object:
@@ -118,23 +118,26 @@ class OpenAICompatibleTeacher:
         return self._session
 
 
-def _describe_form(keys: Sequence[str]) -> dict[str, object]:
-    """Rows of these keys as a schema. Its root is an object: strict endpoints take no list."""
-    row = {
-        "type": "object",
-        "properties": {key: {"type": "string"} for key in keys},
-        "required": list(keys),
-        "additionalProperties": False,
-    }
-    schema = {
-        "type": "object",
-        "properties": {"rows": {"type": "array", "items": row}},
-        "required": ["rows"],
-        "additionalProperties": False,
-    }
+def _describe_form(request: TeacherRequest) -> dict[str, object]:
+    """What the answer may be, as a schema. Its root is an object: strict endpoints take no list."""
+    if request.choices:
+        return _name_form("choice", {"label": {"type": "string", "enum": list(request.choices)}})
+    row = _describe_object({key: {"type": "string"} for key in request.row_keys})
+    return _name_form("rows", {"rows": {"type": "array", "items": row}})
+
+
+def _name_form(name: str, properties: dict[str, object]) -> dict[str, object]:
+    schema = {"name": name, "strict": True, "schema": _describe_object(properties)}
+    return {"type": "json_schema", "json_schema": schema}
+
+
+def _describe_object(properties: dict[str, object]) -> dict[str, object]:
+    """All of these keys, and no other."""
     return {
-        "type": "json_schema",
-        "json_schema": {"name": "rows", "strict": True, "schema": schema},
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
     }
 
 

@@ -27,11 +27,13 @@ from loam_runtime.synthesis.drawing import Drawing
 from loam_runtime.synthesis.embeddings import embed_texts
 from loam_runtime.synthesis.filters.base import FilterChain
 from loam_runtime.synthesis.filters.registry import (
-    OnUntrusted,
+    build_asked_judges,
     build_judges,
+    build_pair_judges,
     build_validity_filters,
     read_settings,
 )
+from loam_runtime.synthesis.filters.trust import OnUntrusted
 from loam_runtime.synthesis.openai_teacher import OpenAICompatibleTeacher
 from loam_runtime.synthesis.pacing import RetryPolicy
 from loam_runtime.synthesis.strategies.base import SamplingSettings, TaskBrief
@@ -58,11 +60,13 @@ class SyntheticPipeline:
         filters: settings of filters by name, as under `synthesis.filters` of a manifest, such as
             {"language": {"enabled": False}}.
         sampling: of the teacher's tokens.
-        max_requests, max_tokens, max_cost: budget of one `generate`; 0 for no limit.
+        max_requests, max_tokens, max_cost: budget of one `generate`, and again of one `filter`;
+            0 for no limit.
         prices: of a million prompt and completion tokens, in the currency of `max_cost`.
         journal_dir: where answers are kept, so that none is paid for twice; by default in Loam's
             cache folder.
-        on_untrusted_filter: see `ConsistencyFilter`.
+        on_untrusted_filter: what to do where the label-consistency filter is not trusted: "keep"
+            the rows unjudged, or "fail".
         random_seed: fixes what is asked.
         policy: retries and patience.
         monitor: told of progress.
@@ -168,7 +172,9 @@ class SyntheticPipeline:
     def filter(
         self, synthetic: SyntheticDataset, test_inputs: Sequence[str] = ()
     ) -> SyntheticDataset:
-        """The rows that are good enough, best first; never asks for more.
+        """The rows that are good enough, best first; never asks for more rows.
+
+        Of classification it asks a teacher without log-probabilities what the rows' labels are.
 
         Args:
             synthetic: what `generate` returned, or a part of it; it carries its seeds.
@@ -176,6 +182,7 @@ class SyntheticPipeline:
 
         Raises:
             InputError: the label-consistency filter is not trusted and shall then fail.
+            BudgetError, CredentialsError, TeacherError: from a teacher that is asked.
         """
         from loam_runtime.synthesis.selection import select_rows
 
@@ -189,8 +196,19 @@ class SyntheticPipeline:
             contract=self._build_contract(brief),
             on_untrusted=self._on_untrusted_filter,
         )
-        chain = FilterChain(judges, is_classification=brief.is_classification)
-        passed = chain.apply(synthetic.rows)
+        asked = build_asked_judges(
+            brief,
+            self._filters,
+            teacher=self._teacher,
+            max_tokens=self._sampling.max_tokens,
+            on_untrusted=self._on_untrusted_filter,
+        )
+        chain = FilterChain(judges, asked, is_classification=brief.is_classification)
+        passed, usage = chain.apply(synthetic.rows), synthetic.usage
+        if asked:
+            drawing = self._prepare_drawing(self._compute_run_id(brief, len(synthetic), "filter"))
+            passed, spent = drawing.judge(passed, chain)
+            usage = {name: usage.get(name, 0) + value for name, value in spent.items()}
         kept = select_rows(
             passed,
             chain.scores,
@@ -203,7 +221,7 @@ class SyntheticPipeline:
             rows=kept,
             brief=brief,
             rejected=[*synthetic.rejected, *(one.to_record() for one in chain.rejected)],
-            usage=synthetic.usage,
+            usage=usage,
             report={
                 **synthetic.report,
                 "filters": {**synthetic.report.get("filters", {}), **chain.describe()},
@@ -214,18 +232,12 @@ class SyntheticPipeline:
 
     def _draw(self, brief: TaskBrief, target_count: int) -> SyntheticDataset:
         chain = FilterChain(
-            build_validity_filters(brief, self._filters), is_classification=brief.is_classification
+            build_validity_filters(brief, self._filters),
+            build_pair_judges(brief, self._sampling.max_tokens),
+            is_classification=brief.is_classification,
         )
         quotas = share_quotas(target_count, brief, is_even=self._strategy == "inContext")
-        drawing = Drawing(
-            teacher=self._teacher,
-            strategy=self._strategy,
-            sampling=self._sampling,
-            journal_dir=self._journal_dir,
-            run_id=self._compute_run_id(brief, target_count),
-            **self._budget,
-            **self._options,
-        )
+        drawing = self._prepare_drawing(self._compute_run_id(brief, target_count))
         collection, usage = drawing.draw(brief, chain, quotas)
         rows = _take_quotas(collection.kept, quotas)
         return SyntheticDataset(
@@ -243,6 +255,17 @@ class SyntheticPipeline:
             },
         )
 
+    def _prepare_drawing(self, run_id: str) -> Drawing:
+        return Drawing(
+            teacher=self._teacher,
+            strategy=self._strategy,
+            sampling=self._sampling,
+            journal_dir=self._journal_dir,
+            run_id=run_id,
+            **self._budget,
+            **self._options,
+        )
+
     def _build_contract(self, brief: TaskBrief) -> PromptContract | None:
         if not brief.is_classification or self._teacher.language_model is None:
             return None
@@ -252,8 +275,9 @@ class SyntheticPipeline:
         data = describe_data("classification", brief.description)
         return build_contract(data, brief.labels, self._teacher.language_model.tokenizer)
 
-    def _compute_run_id(self, brief: TaskBrief, target_count: int) -> str:
+    def _compute_run_id(self, brief: TaskBrief, target_count: int, purpose: str = "") -> str:
         shape = [
+            *([purpose] if purpose else []),
             self._teacher.model,
             self._teacher.endpoint,
             self._strategy,

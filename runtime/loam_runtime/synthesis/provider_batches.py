@@ -160,7 +160,7 @@ class BatchTeacher:
 
     def _write(self, request: TeacherRequest) -> dict[str, object]:
         """A request's body, without a schema: that it is refused would be known a day later."""
-        return self._online.build_body(replace(request, row_keys=()))
+        return self._online.build_body(replace(request, row_keys=(), choices=()))
 
     def _learn(self, batch_id: str, response: Mapping[str, Any], request: TeacherRequest) -> None:
         body = self._write(request)

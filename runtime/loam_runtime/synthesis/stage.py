@@ -16,7 +16,12 @@ from loam_runtime.synthesis.collect import share_quotas
 from loam_runtime.synthesis.drawing import Drawing
 from loam_runtime.synthesis.embeddings import embed_texts
 from loam_runtime.synthesis.filters.base import FilterChain
-from loam_runtime.synthesis.filters.registry import build_judges, build_validity_filters
+from loam_runtime.synthesis.filters.registry import (
+    build_asked_judges,
+    build_judges,
+    build_pair_judges,
+    build_validity_filters,
+)
 from loam_runtime.synthesis.segments import SegmentStore
 from loam_runtime.synthesis.strategies.base import Rejection, SamplingSettings, TaskBrief
 from loam_runtime.synthesis.teachers import Teacher
@@ -102,21 +107,7 @@ def synthesize(
         languages=spec.languages,
         database=database,
     )
-    chain = FilterChain(
-        [
-            *build_validity_filters(brief, spec.filters),
-            *build_judges(
-                brief,
-                spec.filters,
-                held_out=held_out,
-                quality_threshold=spec.quality_threshold,
-                model=teacher.language_model,
-                contract=contract,
-                on_untrusted=spec.on_untrusted_filter,
-            ),
-        ],
-        is_classification=brief.is_classification,
-    )
+    chain = _build_chain(brief, contract, spec, teacher, held_out)
     drawing = Drawing(
         teacher=teacher,
         strategy=spec.strategy,
@@ -132,6 +123,37 @@ def synthesize(
         explains=explains,
     )
     return _draw_and_select(drawing, brief, chain, spec, monitor)
+
+
+def _build_chain(
+    brief: TaskBrief,
+    contract: PromptContract,
+    spec: Synthesis,
+    teacher: Teacher,
+    held_out: Mapping[str, str],
+) -> FilterChain:
+    settings, max_tokens = spec.filters, spec.sampling.max_tokens
+    judges = build_judges(
+        brief,
+        settings,
+        held_out=held_out,
+        quality_threshold=spec.quality_threshold,
+        model=teacher.language_model,
+        contract=contract,
+        on_untrusted=spec.on_untrusted_filter,
+    )
+    asked = build_asked_judges(
+        brief,
+        settings,
+        teacher=teacher,
+        max_tokens=max_tokens,
+        on_untrusted=spec.on_untrusted_filter,
+    )
+    return FilterChain(
+        [*build_validity_filters(brief, settings), *judges],
+        [*build_pair_judges(brief, max_tokens), *asked],
+        is_classification=brief.is_classification,
+    )
 
 
 def _draw_and_select(

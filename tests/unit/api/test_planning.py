@@ -316,6 +316,26 @@ def test_explained_rows_are_estimated():
     assert explained.max_tokens > without.max_tokens + 1000 * 64
 
 
+def test_questions_about_labels_are_estimated_where_they_are_asked():
+    """A remote teacher that judges labels costs most by that: unsaid, the bill is a surprise; said
+    of a job that has it switched off, a good job is not started."""
+    facts = DataFacts(num_real_rows=100, p50_tokens=20)
+
+    def estimate(kind: str, is_on: bool, task: bool = True) -> int:
+        synthesis = Synthesis.model_validate(
+            {
+                "targetCount": 70,
+                "teacher": TEACHERS[kind],
+                "filters": {"consistency": {"enabled": is_on}},
+            }
+        )
+        return estimate_teacher(synthesis, facts, is_classification=task).max_requests
+
+    plain = estimate("openai", False)
+    assert estimate("openai", True) == plain + (350 + 40) * 3
+    assert estimate("self", True) == estimate("openai", True, task=False) == plain
+
+
 def test_facts_take_what_a_model_says():
     """Headers say more than a plan needs; unknown keys are no error."""
     facts = ModelFacts.from_dict({"hidden_size": 8, "num_layers": 2, "new_key": 1})

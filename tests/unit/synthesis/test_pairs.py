@@ -6,11 +6,11 @@ import pytest
 
 from loam_runtime.data.examples import Example
 from loam_runtime.synthesis.exchange import TeacherAnswer
+from loam_runtime.synthesis.filters.preference import TIE, UNANSWERED, WRONG, PreferenceFilter
 from loam_runtime.synthesis.strategies.base import TaskBrief
-from loam_runtime.synthesis.strategies.pairs import TIE, UNANSWERED, WRONG, BothOrdersJudge
 
 PAIR = Example("1", "Why is it late?", "Customs hold it.", rejected="Because.")
-JUDGE = BothOrdersJudge(TaskBrief((PAIR,), is_classification=False, description="Be kind"), 64)
+JUDGE = PreferenceFilter(TaskBrief((PAIR,), is_classification=False, description="Be kind"), 64)
 
 
 def say(*texts: str | None) -> list[TeacherAnswer | None]:

@@ -1,14 +1,22 @@
-"""What a filter is, and the chain of them with its funnel of counts."""
+"""What a filter is, and the chain of them with its funnel of counts.
+
+Most filters judge by themselves; some ask the teacher. The latter are dear, so they come last and
+are asked about rows that every other one let pass.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from loam_runtime.data.examples import Example
+from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
 from loam_runtime.synthesis.strategies.base import Rejection
+
+# Asks the teacher: answers in the order of the requests, None where there is none.
+Ask = Callable[[Sequence[TeacherRequest]], Awaitable[Sequence[TeacherAnswer | None]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,25 @@ class Filter(Protocol):
 
     def describe(self) -> dict[str, object]:
         """What the report says about the filter itself: whether it is trusted, and why."""
+
+
+class AskedFilter(Protocol):
+    """Judges rows by what the teacher says of them."""
+
+    name: str
+
+    async def measure(self, ask: Ask) -> None:
+        """Find out how far the filter can be trusted, before the first row is paid for.
+
+        Args:
+            ask: raises `BudgetError` where the budget is spent.
+        """
+
+    async def judge(self, rows: Sequence[Example], ask: Ask) -> list[Verdict]:
+        """One verdict per row, in order."""
+
+    def describe(self) -> dict[str, object]:
+        """See `Filter`."""
 
 
 @dataclass(slots=True)
@@ -57,13 +84,21 @@ class FilterChain:
 
     Args:
         filters: in order, cheapest first.
+        asked: those that ask the teacher, in order.
         is_classification: whether the funnel is also kept by class.
     """
 
-    def __init__(self, filters: Sequence[Filter], *, is_classification: bool) -> None:
+    def __init__(
+        self,
+        filters: Sequence[Filter],
+        asked: Sequence[AskedFilter] = (),
+        *,
+        is_classification: bool,
+    ) -> None:
         self._filters = tuple(filters)
+        self._asked = tuple(asked)
         self._is_classification = is_classification
-        self._funnel = {item.name: FunnelStep() for item in filters}
+        self._funnel = {item.name: FunnelStep() for item in (*filters, *asked)}
         self.rejected: list[Rejection] = []
         self.scores: dict[str, float] = {}
 
@@ -75,20 +110,34 @@ class FilterChain:
         for item in self._filters:
             if not rows:
                 break
-            verdicts = item.judge(rows)
-            self._record(item.name, rows, verdicts)
-            rows = [row for row, verdict in zip(rows, verdicts, strict=True) if not verdict.reason]
+            rows = self._pass(item.name, rows, item.judge(rows))
+        return list(rows)
+
+    async def measure(self, ask: Ask) -> None:
+        """Find out how far those that ask can be trusted; once, before the first row."""
+        for item in self._asked:
+            await item.measure(ask)
+
+    async def apply_asked(self, rows: Sequence[Example], ask: Ask) -> list[Example]:
+        """What `apply` does, by the filters that ask."""
+        for item in self._asked:
+            if not rows:
+                break
+            rows = self._pass(item.name, rows, await item.judge(rows, ask))
         return list(rows)
 
     def describe(self) -> dict[str, object]:
         """The funnel, filter by filter, each with what it says about itself."""
         return {
             item.name: {**self._funnel[item.name].describe(), **item.describe()}
-            for item in self._filters
+            for item in (*self._filters, *self._asked)
         }
 
-    def _record(self, name: str, rows: Sequence[Example], verdicts: Sequence[Verdict]) -> None:
-        step = self._funnel[name]
+    def _pass(
+        self, name: str, rows: Sequence[Example], verdicts: Sequence[Verdict]
+    ) -> list[Example]:
+        """The rows without a reason to drop them; all of them counted."""
+        step, passed = self._funnel[name], []
         for row, verdict in zip(rows, verdicts, strict=True):
             label = row.target if self._is_classification else ""
             step.seen[label] += 1
@@ -96,8 +145,10 @@ class FilterChain:
                 self.rejected.append(Rejection(row, verdict.reason, name, verdict.score))
                 continue
             step.passed[label] += 1
+            passed.append(row)
             if verdict.score is not None:
                 self.scores[row.id] = verdict.score
+        return passed
 
 
 def get_compared_text(row: Example, *, is_classification: bool) -> str:

@@ -9,47 +9,28 @@ always saying the majority class, it is not trusted and drops nothing.
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from loam_runtime.data.examples import Example
 from loam_runtime.data.prompt import PromptContract
 from loam_runtime.data.template import encode_prompt, encode_target
-from loam_runtime.errors import InputError
 from loam_runtime.synthesis.filters.base import Verdict
+from loam_runtime.synthesis.filters.trust import (
+    OnUntrusted,
+    Trust,
+    choose_measured,
+    compute_trust,
+    cut_folds,
+    draw_orders,
+)
 from loam_runtime.synthesis.scoring import LanguageModel
 
-NUM_ORDERS = 3
 SHOTS_PER_LABEL = 4
 MAX_MEASURED_SEEDS = 64
 MIN_MEASURED_SEEDS = 40
-SIGNIFICANCE = 0.05
 CONTENT_FREE = ("N/A", "[MASK]", "")
-
-
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """How well the filter does on the seeds.
-
-    Attributes:
-        num_correct, num_seeds: seeds whose own label was found, of those measured.
-        majority_share: what always naming the commonest label would get right.
-        p_value: exact binomial, one-sided: as many or more by chance at the majority's rate.
-    """
-
-    num_correct: int
-    num_seeds: int
-    majority_share: float
-    p_value: float
-
-    @property
-    def is_trusted(self) -> bool:
-        """Better than the majority class beyond chance."""
-        return self.p_value < SIGNIFICANCE
 
 
 class ConsistencyFilter:
@@ -73,7 +54,7 @@ class ConsistencyFilter:
         seeds: Sequence[Example],
         *,
         random_seed: int = 0,
-        on_untrusted: Literal["keep", "fail"] = "keep",
+        on_untrusted: OnUntrusted = "keep",
         batch_size: int = 16,
     ) -> None:
         self._model = model
@@ -84,7 +65,9 @@ class ConsistencyFilter:
         self._candidates = [
             encode_target(contract, model.tokenizer, label) for label in contract.labels
         ]
-        self._orders = _draw_orders(self._seeds, contract.labels, random.Random(random_seed))
+        self._orders = draw_orders(
+            self._seeds, contract.labels, random.Random(random_seed), per_label=SHOTS_PER_LABEL
+        )
         self._priors: list[np.ndarray] | None = None
         self.trust: Trust | None = None
 
@@ -96,7 +79,7 @@ class ConsistencyFilter:
         """
         self.trust = self._measure_trust()
         if not self.trust.is_trusted and self._on_untrusted == "fail":
-            raise self._describe_mistrust(self.trust)
+            raise self.trust.refuse()
         return self.trust
 
     def judge(self, rows: Sequence[Example]) -> list[Verdict]:
@@ -111,15 +94,7 @@ class ConsistencyFilter:
 
     def describe(self) -> dict[str, object]:
         """See `Filter`."""
-        if self.trust is None:
-            return {"trusted": None}
-        return {
-            "trusted": self.trust.is_trusted,
-            "seeds_correct": self.trust.num_correct,
-            "seeds_measured": self.trust.num_seeds,
-            "majority_share": round(self.trust.majority_share, 4),
-            "p_value": self.trust.p_value,
-        }
+        return {"trusted": None} if self.trust is None else self.trust.describe()
 
     def _compare(self, row: Example, scores: np.ndarray) -> Verdict:
         labels = self._contract.labels
@@ -160,71 +135,21 @@ class ConsistencyFilter:
         return np.asarray(self._model.score(prompts, self._candidates, batch_size=self._batch_size))
 
     def _measure_trust(self) -> Trust:
-        from scipy.stats import binomtest
-
         shown = {shot.id for shot in self._orders[0]}
-        others = [seed for seed in self._seeds if seed.id not in shown]
-        # A seed that is a shot needs prompts of its own; where the others suffice, it is spared.
-        enough = len(others) >= MIN_MEASURED_SEEDS
-        measured = _stratify(others if enough else self._seeds, MAX_MEASURED_SEEDS)
+        measured = choose_measured(
+            self._seeds, self._orders[0], enough=MIN_MEASURED_SEEDS, most=MAX_MEASURED_SEEDS
+        )
         unseen = [seed for seed in measured if seed.id not in shown]
         scores: dict[str, np.ndarray] = {}
-        for left_out in _cut_folds([seed for seed in measured if seed.id in shown]):
+        for left_out in cut_folds([seed for seed in measured if seed.id in shown]):
             rows = self._score_left_out(left_out)
             scores |= {seed.id: row for seed, row in zip(left_out, rows, strict=True)}
         if unseen:
             rows = self._score([seed.input for seed in unseen])
             scores |= {seed.id: row for seed, row in zip(unseen, rows, strict=True)}
         labels = self._contract.labels
-        num_correct = sum(labels[int(scores[seed.id].argmax())] == seed.target for seed in measured)
-        majority = max(Counter(seed.target for seed in measured).values()) / len(measured)
-        test = binomtest(num_correct, len(measured), majority, alternative="greater")
-        return Trust(num_correct, len(measured), majority, float(test.pvalue))
-
-    def _describe_mistrust(self, trust: Trust) -> InputError:
-        return InputError(
-            f"The label-consistency filter is right on {trust.num_correct} of {trust.num_seeds} "
-            f"seeds, not better than the majority class ({trust.majority_share:.0%}).",
-            remedy="Set synthesis.onUntrustedFilter to keep, use a stronger model, or give more "
-            "seeds.",
-        )
-
-
-def _draw_orders(
-    seeds: Sequence[Example], labels: Sequence[str], rng: random.Random
-) -> list[list[Example]]:
-    """The same shots, a few per label, in three random orders."""
-    shots = []
-    for label in labels:
-        of_label = [seed for seed in seeds if seed.target == label]
-        shots += rng.sample(of_label, min(SHOTS_PER_LABEL, len(of_label)))
-    return [rng.sample(shots, len(shots)) for _ in range(NUM_ORDERS)]
-
-
-def _cut_folds(seeds: Sequence[Example]) -> list[list[Example]]:
-    """Folds with at most one seed of each label.
-
-    Leaving one of every label out keeps the labels of a prompt balanced, where leaving a single
-    seed out would tilt it against that seed's own label; and one prompt serves all labels.
-    """
-    folds: list[list[Example]] = []
-    num_seen: Counter[str] = Counter()
-    for seed in seeds:
-        place = num_seen[seed.target]
-        num_seen[seed.target] += 1
-        if place == len(folds):
-            folds.append([])
-        folds[place].append(seed)
-    return folds
-
-
-def _stratify(seeds: Sequence[Example], most: int) -> list[Example]:
-    """Up to `most` seeds, label by label in turn, so that their shares stay near the seeds'."""
-    if len(seeds) <= most:
-        return list(seeds)
-    step = len(seeds) / most
-    ordered = sorted(seeds, key=lambda seed: (seed.target, seed.id))
-    return [ordered[int(place * step)] for place in range(most)]
+        found = [labels[int(scores[seed.id].argmax())] for seed in measured]
+        return compute_trust([seed.target for seed in measured], found)
 
 
 def _log_softmax(scores: np.ndarray) -> np.ndarray:

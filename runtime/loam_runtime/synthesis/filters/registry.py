@@ -6,14 +6,15 @@ A new filter is a file and a line here; one with settings is a block of `loam_ap
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from loam_api.filters_block import Filters
 from loam_runtime.errors import InputError
 from loam_runtime.synthesis.embeddings import embed_texts
-from loam_runtime.synthesis.filters.base import Filter
+from loam_runtime.synthesis.filters.asked_consistency import AskedConsistencyFilter
+from loam_runtime.synthesis.filters.base import AskedFilter, Filter
 from loam_runtime.synthesis.filters.contamination import ContaminationFilter
 from loam_runtime.synthesis.filters.duplicates import ExactDuplicateFilter
 from loam_runtime.synthesis.filters.embedding_duplicates import EmbeddingDuplicateFilter
@@ -21,14 +22,15 @@ from loam_runtime.synthesis.filters.grounding import GroundingFilter
 from loam_runtime.synthesis.filters.language import LanguageFilter
 from loam_runtime.synthesis.filters.length import LengthFilter
 from loam_runtime.synthesis.filters.personal_data import PersonalDataFilter
+from loam_runtime.synthesis.filters.preference import PreferenceFilter
 from loam_runtime.synthesis.filters.structured import StructuredFilter
+from loam_runtime.synthesis.filters.trust import OnUntrusted
 from loam_runtime.synthesis.strategies.base import TaskBrief
 
 if TYPE_CHECKING:
     from loam_runtime.data.prompt import PromptContract
     from loam_runtime.synthesis.scoring import LanguageModel
-
-OnUntrusted = Literal["keep", "fail"]
+    from loam_runtime.synthesis.teachers import Teacher
 
 
 def read_settings(settings: Mapping[str, Mapping[str, object]]) -> Filters:
@@ -72,8 +74,7 @@ def build_judges(
 
     Args:
         held_out: inputs of test and validation rows that no row may repeat, by the row's name.
-        model: scores labels; without one (a remote teacher gives no log-probabilities) label
-            consistency is not judged.
+        model: scores labels; a teacher without one is asked for them (`build_asked_judges`).
         contract: needed with `model`, for classification.
 
     Raises:
@@ -88,7 +89,8 @@ def build_judges(
     if settings.grounding.enabled and brief.task in ("extraction", "summarization"):
         is_summary = brief.task == "summarization"
         judges.append(GroundingFilter(brief.seeds, embed_texts, is_summary=is_summary))
-    if brief.is_classification and model is not None and contract is not None:
+    is_scored = settings.consistency.enabled and model is not None and contract is not None
+    if brief.is_classification and is_scored:
         from loam_runtime.synthesis.filters.consistency import ConsistencyFilter
 
         consistency = ConsistencyFilter(
@@ -107,6 +109,38 @@ def build_judges(
         random_seed=brief.random_seed,
     )
     return [*judges, quality]
+
+
+def build_pair_judges(brief: TaskBrief, max_tokens: int) -> list[AskedFilter]:
+    """What makes a generated preference pair one.
+
+    Args:
+        max_tokens: of an answer about a pair.
+    """
+    return [PreferenceFilter(brief, max_tokens)] if brief.has_pairs else []
+
+
+def build_asked_judges(
+    brief: TaskBrief,
+    settings: Filters,
+    *,
+    teacher: Teacher,
+    max_tokens: int,
+    on_untrusted: OnUntrusted,
+) -> list[AskedFilter]:
+    """What is asked about rows that every other filter let pass.
+
+    Args:
+        teacher: who is asked; one whose model runs here has scored labels before.
+        max_tokens: of an answer about a row.
+    """
+    if not (brief.is_classification and settings.consistency.enabled) or teacher.language_model:
+        return []
+    return [
+        AskedConsistencyFilter(
+            brief, is_chat=teacher.is_chat, max_tokens=max_tokens, on_untrusted=on_untrusted
+        )
+    ]
 
 
 def _build_enabled(

@@ -117,26 +117,14 @@ class Reading:
     rejected: list[Rejection] = field(default_factory=list)
 
 
-class PairJudge(Protocol):
-    """Has the teacher say of a preference pair whether it is one."""
-
-    def compose(self, row: Example) -> Sequence[TeacherRequest]:
-        """What is asked about a pair."""
-
-    def read(self, answers: Sequence[TeacherAnswer | None]) -> str:
-        """The reason to drop the pair, "" to keep it."""
-
-
 class Strategy(Protocol):
     """A way of having examples written; one instance per run.
 
     Attributes:
         rows_per_draw: rows asked for in one request.
-        pair_judge: judges the rows that passed all filters; None where they are no pairs.
     """
 
     rows_per_draw: int
-    pair_judge: PairJudge | None
 
     def compose(self, index: int, label: str, turn: int) -> Draw:
         """The request of a draw: the same for the same index, label, turn and task.

@@ -45,7 +45,6 @@ class InContextStrategy:
     """
 
     rows_per_draw = 1
-    pair_judge = None
 
     def __init__(self, brief: TaskBrief, sampling: SamplingSettings, *, is_chat: bool) -> None:
         if not brief.is_classification:

@@ -25,7 +25,6 @@ from loam_runtime.synthesis.strategies.base import (
     reject_answer,
 )
 from loam_runtime.synthesis.strategies.forms import AnswerForm, JsonForm
-from loam_runtime.synthesis.strategies.pairs import BothOrdersJudge
 from loam_runtime.synthesis.strategies.shapes import RowShape, choose_shape
 from loam_runtime.synthesis.strategies.shots import ShotRotation
 from loam_runtime.synthesis.strategies.wording import (
@@ -71,7 +70,6 @@ class SeededStrategy:
         attributes = build_attributes(brief, self.profile, has_input=bool(self._shape.input))
         self._plan = VariationPlan(attributes, brief.random_seed)
         self._coverage = Coverage()
-        self.pair_judge = BothOrdersJudge(brief, sampling.max_tokens) if brief.has_pairs else None
         self._shots = ShotRotation(brief)
         self._asked: dict[int, list[dict[str, str]]] = {}  # by draw
         self._attributes: dict[str, dict[str, str]] = {}  # by row
