@@ -28,20 +28,24 @@ FILTERS = (
     "consistency",
 )
 UNTRAINED = ("data", "data20")  # the synthetic rows themselves are measured
-# Within a tier all arms, data sets and repeats of a block are finished before the next begins, so
-# that a run that ends early leaves whole tables.
+# Within a repeat all data sets have the arms of a tier before the next tier begins, so that a run
+# that ends early leaves whole tables.
 TIERS = (
     ("inContext", "real", "unfiltered10", "teacher0"),
-    ("data", "filtered10", "teacher20", "teacher40"),
+    ("filtered10", "teacher20", "teacher40"),
     ("zeroShot", "confirmed10", "duplicated"),
     ("unfiltered5", "unfiltered20", "data20"),
     (*(f"through {name}" for name in FILTERS), "forced10"),
     ("cold10", "hot10"),
 )
-REPEATS_PER_BLOCK = 2
-EARLY_TIERS = 2  # these go block by block; the later ones only when all repeats have these
+EARLY_TIERS = 2  # these go repeat by repeat; the later ones only when all repeats have these
+# Arms of the quick student (`probe.py`): first those that need no row written.
+PROBE = "probe "
+PLAYED = ("real", "teacher0", "teacher20", "teacher40", "teacher60")
+WRITTEN = ("unfiltered5", "unfiltered10", "confirmed10")
+PROBE_REPEATS = 20
 TEMPERATURES = {"cold10": 0.5, "hot10": 1.5}
-NOISE = {"teacher0": 0.0, "teacher20": 0.2, "teacher40": 0.4}
+NOISE = {"teacher0": 0.0, "teacher20": 0.2, "teacher40": 0.4, "teacher60": 0.6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +62,17 @@ class Funnel:
 
 
 def order_cells(tasks: Sequence[str], num_repeats: int) -> Iterator[Cell]:
-    """All cells of the study, the most telling first."""
-    for start in range(0, num_repeats, REPEATS_PER_BLOCK):
-        block = range(start, min(start + REPEATS_PER_BLOCK, num_repeats))
+    """All cells of the study, the cheapest and the most telling first."""
+    repeats = range(num_repeats)
+    yield from _list_cells(tasks, range(PROBE_REPEATS), [PROBE + arm for arm in PLAYED])
+    yield from _list_cells(tasks, repeats[:1], TIERS[0])
+    yield from _list_cells(tasks, repeats, [*UNTRAINED[:1], *(PROBE + arm for arm in WRITTEN)])
+    yield from _list_cells(tasks, repeats[:1], TIERS[1])
+    for repeat in repeats[1:]:
         for arms in TIERS[:EARLY_TIERS]:
-            yield from _list_cells(tasks, block, arms)
+            yield from _list_cells(tasks, range(repeat, repeat + 1), arms)
     for arms in TIERS[EARLY_TIERS:]:
-        yield from _list_cells(tasks, range(num_repeats), arms)
+        yield from _list_cells(tasks, repeats, arms)
 
 
 def _list_cells(tasks: Sequence[str], repeats: range, arms: Sequence[str]) -> Iterator[Cell]:

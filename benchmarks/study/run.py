@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.study.arms import (
     NOISE,
+    PROBE,
     SIZE,
     TEMPERATURES,
     UNTRAINED,
@@ -23,6 +24,7 @@ from benchmarks.study.arms import (
     take_first,
 )
 from benchmarks.study.data_quality import Judge, describe_rows
+from benchmarks.study.probe import measure_probe
 from benchmarks.study.results import Cell, Results
 from benchmarks.study.tasks import Draw, draw_repeat, load_task
 
@@ -61,6 +63,9 @@ class Study:
         if cell.arm in UNTRAINED:
             arm = {"data": "unfiltered10", "data20": "unfiltered20"}[cell.arm]
             return describe_rows(draw, self._add_rows(arm, draw), self._judge(cell.task))
+        if cell.arm.startswith(PROBE):
+            rows = self._choose_rows(cell.arm.removeprefix(PROBE), draw)
+            return {**measure_probe(draw.task, rows), "numRows": len(rows)}
         if cell.arm == "zeroShot":
             return self._lab.measure_base(draw, ())
         if cell.arm == "inContext":

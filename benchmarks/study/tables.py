@@ -9,23 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.study.arms import FILTERS, PROMPTED, TIERS, UNTRAINED
+from benchmarks.study.arms import FILTERS, PLAYED, PROBE, PROMPTED, TIERS, UNTRAINED, WRITTEN
 from benchmarks.study.data_quality import SIZES
 from benchmarks.study.paired import Difference, compare_arms
 from benchmarks.study.results import Results
 from benchmarks.study.tasks import WORDINGS
 
 ARMS = [arm for tier in TIERS for arm in tier if arm not in UNTRAINED]
+PROBE_ARMS = [PROBE + arm for arm in (*PLAYED, *WRITTEN)]
 TASKS = tuple(WORDINGS)
 
 
 def print_tables(results: Results, out: Path) -> None:
     """Everything that can be said so far."""
     print(f"\n{len(results.by_cell)} finished cells\n")
-    print_scores(results)
-    print_differences(results, "real", "LoRA on the real rows alone")
-    print_differences(results, "inContext", "the real rows in the prompt")
-    print_differences(results, "unfiltered10", "10 unfiltered synthetic rows a class")
+    print_scores(results, ARMS)
+    print_differences(results, ARMS, "real", "LoRA on the real rows alone")
+    print_differences(results, ARMS, "inContext", "the real rows in the prompt")
+    print_scores(results, PROBE_ARMS)
+    print_differences(results, PROBE_ARMS, "probe real", "the quick student on the real rows")
     print_rows(results)
     print_funnels(out)
 
@@ -59,11 +61,11 @@ def compare(results: Results, arm: str, other: str, tasks: Sequence[str]) -> Dif
     return compare_arms(by_task) if all(by_task) else None
 
 
-def print_scores(results: Results) -> None:
+def print_scores(results: Results, arms: Sequence[str]) -> None:
     """Mean accuracy of each arm over its repeats, and how many these are."""
     print(f"| arm | {' | '.join(TASKS)} | repeats |")
     print("|---" * (2 + len(TASKS)) + "|")
-    for arm in ARMS:
+    for arm in arms:
         scores = [collect_scores(results, arm, task) for task in TASKS]
         if any(scores):
             shares = [_mean(one) for one in scores]
@@ -78,12 +80,12 @@ def _mean(by_repeat: dict[int, np.ndarray]) -> str:
     return f"{np.mean(shares):.3f}"
 
 
-def print_differences(results: Results, other: str, title: str) -> None:
+def print_differences(results: Results, arms: Sequence[str], other: str, title: str) -> None:
     """Each arm minus one, in percentage points, with intervals."""
     print(f"Difference to {title}, percentage points (95 % interval; * leaves 0 out):\n")
     print(f"| arm | {' | '.join(TASKS)} | mean of the three |")
     print("|---" * (2 + len(TASKS)) + "|")
-    for arm in ARMS:
+    for arm in arms:
         groups = [*([task] for task in TASKS), TASKS]
         found = [compare(results, arm, other, group) for group in groups]
         if arm != other and any(found):

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from benchmarks.study.arms import (
     FILTERS,
-    REPEATS_PER_BLOCK,
+    PROBE,
     TIERS,
+    UNTRAINED,
     duplicate_seeds,
     keep_through,
     order_cells,
@@ -89,14 +90,21 @@ def test_filters_are_added_in_turn(draw: Draw) -> None:
 
 
 def test_early_cells_make_whole_tables() -> None:
-    """Every cell comes once, and the arms of a tier are there for all data sets and repeats of a
-    block before the next tier begins: a run that ends early would else compare unlike repeats."""
+    """Every cell comes once, and the first arms of a repeat are there for all data sets before
+    those of the next: a run that ends early would else compare arms that few repeats have."""
     cells = list(order_cells(["sst2", "trec6"], 5))
-    arms = [arm for tier in TIERS for arm in tier]
-    assert len(cells) == len(set(cells)) == 2 * 5 * len(arms)
-    first = cells[: 2 * REPEATS_PER_BLOCK * len(TIERS[0])]
-    assert {cell.arm for cell in first} == set(TIERS[0])
-    assert {cell.repeat for cell in first} == set(range(REPEATS_PER_BLOCK))
+    trained = [cell for cell in cells if not cell.arm.startswith(PROBE)]
+    arms = [*UNTRAINED[:1], *(arm for tier in TIERS for arm in tier)]
+    assert len(cells) == len(set(cells))
+    assert len(trained) == 2 * 5 * len(arms)
+    early = [cell for cell in trained if cell.arm in TIERS[0]]
+    size = 2 * len(TIERS[0])
+    for repeat in range(5):
+        part = early[repeat * size : (repeat + 1) * size]
+        assert {(cell.task, cell.arm) for cell in part} == {
+            (task, arm) for task in ("sst2", "trec6") for arm in TIERS[0]
+        }
+        assert {cell.repeat for cell in part} == {repeat}
 
 
 @settings(max_examples=25, deadline=None)
