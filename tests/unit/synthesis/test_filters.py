@@ -317,6 +317,30 @@ class TestContamination:
         assert verdicts[1].reason == "equal to validation row 1"
         assert verdicts[2] == Verdict()
 
+    def test_another_question_about_a_held_out_passage(self) -> None:
+        """The passage gives the held-out answer away whatever is asked about it; a passage that
+        the seeds have is nobody's secret, and a question alone may come again."""
+        shared = "The mill was built in 1802 and burnt down a year later."
+        secret = "The harbour froze over in the winter of 1890, and no ship came in."
+        held_out = {
+            "test row 1": f"{secret}\n\nWhen did it freeze?",
+            "test row 2": f"{shared}\n\nWhen did it burn?",
+        }
+        filter_ = ContaminationFilter(held_out, seeds=[row(f"{shared}\n\nWho built it?")])
+        verdicts = filter_.judge(
+            [
+                row(f"{secret}\n\nHow many ships came in that winter, and where were they from?"),
+                row(f"{secret.replace('no ship', 'no ships')}\n\nWhat happened to the trade then?"),
+                row(f"{shared}\n\nWhich year came a year after it had been built, and why?"),
+                row("Snow fell on the pass in May and closed it.\n\nWhen did it freeze?"),
+                row("no passage at all"),
+            ]
+        )
+        reasons = [verdict.reason for verdict in verdicts]
+        assert reasons[0] == "context: equal to that of test row 1"
+        assert reasons[1].startswith("context: character 5-gram similarity 0.8")
+        assert reasons[2:] == ["", "", ""]
+
     def test_flags_do_not_drop(self) -> None:
         """A row that only means the same is counted and shown, and stays."""
         filter_ = ContaminationFilter(
@@ -364,6 +388,17 @@ class TestRegistry:
         brief = TaskBrief((row("Monday at ten", '{"day": "mon"}'),), False, task="generation")
         built = build_validity_filters(brief, read_settings({"structured": {"enabled": is_on}}))
         assert ("structured" in [item.name for item in built]) == is_on
+
+    @pytest.mark.parametrize("task", ["extraction", "generation"])
+    def test_contexts_count_where_there_are_any(self, task: str) -> None:
+        """Only of questions about a context is what stands before a blank line a context."""
+        brief = TaskBrief((row("The roof is from 2019.\n\nWhen?", "2019"),), False, task=task)
+        (filter_, *_) = build_judges(
+            brief, Filters(), held_out={"test row 1": "The barn is red.\n\nIs it?"},
+            quality_threshold=0.85, model=None, contract=None, on_untrusted="keep",
+        )  # fmt: skip
+        (verdict,) = filter_.judge([row("The barn is red.\n\nWho painted it in that colour?")])
+        assert bool(verdict.reason) == (task == "extraction")
 
     @pytest.mark.parametrize("task", ["extraction", "summarization"])
     def test_grounding_is_for_tasks_with_a_source(self, task: str) -> None:

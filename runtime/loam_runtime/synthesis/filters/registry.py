@@ -84,7 +84,8 @@ def build_judges(
 
     judges: list[Filter] = []
     if held_out:
-        judges.append(ContaminationFilter(held_out, embed=embed_texts))
+        with_context = brief.seeds if brief.task == "extraction" else ()
+        judges.append(ContaminationFilter(held_out, embed=embed_texts, seeds=with_context))
     judges += _build_enabled(_JUDGES, brief, settings)
     if settings.grounding.enabled and brief.task in ("extraction", "summarization"):
         is_summary = brief.task == "summarization"
