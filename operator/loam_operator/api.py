@@ -14,6 +14,9 @@ from loam_operator.metrics import API_REQUESTS
 
 REQUEST_SECONDS = 30
 MERGE_PATCH = "application/merge-patch+json"
+JSON = "application/json"
+# Of what was just created, all but the metadata is known: a RayJob is many times as long.
+_METADATA_ONLY = f"{JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 _PAGE = 500
 
@@ -74,8 +77,10 @@ class Api:
                 return
 
     async def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Create an object; returns its metadata."""
         # Strict: an older KubeRay that does not know a field must not drop it unseen.
-        return await self.request("POST", path, body=body, query=[("fieldValidation", "Strict")])
+        query = [("fieldValidation", "Strict")]
+        return await self.request("POST", path, body=body, query=query, accept=_METADATA_ONLY)
 
     async def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         return await self.request("PATCH", path, body=body, content_type=MERGE_PATCH)
@@ -95,14 +100,15 @@ class Api:
         *,
         body: dict[str, Any] | None = None,
         query: Sequence[tuple[str, str]] = (),
-        content_type: str = "application/json",
+        content_type: str = JSON,
+        accept: str = JSON,
     ) -> dict[str, Any]:
         """One request.
 
         Raises:
             ApiError: anything but success.
         """
-        headers = {"Accept": "application/json", "Content-Type": content_type}
+        headers = {"Accept": accept, "Content-Type": content_type}
         return _parse(*await self._send(method, path, headers, query, body))
 
     async def read_text(self, path: str, **query: str) -> str:
@@ -124,17 +130,17 @@ class Api:
         query: Sequence[tuple[str, str]],
         body: dict[str, Any] | None = None,
     ) -> tuple[int, bytes]:
-        parameters = await self._connection.param_serialize(
+        # Without the body, which it would copy piece by piece, looking for models in it.
+        _, url, headers, *_ = await self._connection.param_serialize(
             method,
             path,
             query_params=list(query),
             header_params=headers,
-            body=body,
             auth_settings=["BearerToken"],
         )
         try:
             response = await self._connection.call_api(
-                *parameters, _request_timeout=REQUEST_SECONDS
+                method, url, headers, body, _request_timeout=REQUEST_SECONDS
             )
             data = await response.read()
         except (OSError, TimeoutError, ClientError, client.ApiException) as exc:

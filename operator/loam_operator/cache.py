@@ -52,6 +52,10 @@ class Cache:
         found = (self.observe(key) for key, entry in self._entries.items() if entry.pods)
         return [observed for observed in found if observed is not None]
 
+    def find_job(self, key: Key) -> JobView | None:
+        entry = self._entries.get(key)
+        return entry.job if entry is not None else None
+
     def put_job(self, job: JobView) -> Key:
         key = Key(job.namespace, job.name)
         entry = self._entries.setdefault(key, _Entry())

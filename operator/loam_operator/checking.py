@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from loam_api.finetunejob import FineTuneJobSpec
@@ -24,7 +26,7 @@ def check_spec(job: JobView) -> FineTuneJobSpec:
     """
     manifest = build_manifest(job)
     try:
-        spec = validate_manifest(manifest).spec
+        spec = _validate(json.dumps(manifest))
     except ManifestError as error:
         problems = [str(problem) for problem in error.problems]
         raise SpecError(" ".join(f"{problem}." for problem in problems[:_MANY])) from error
@@ -34,6 +36,11 @@ def check_spec(job: JobView) -> FineTuneJobSpec:
             f"{local[0]}: a file:// address is a place on one machine; in a cluster use s3://"
         )
     return spec
+
+
+@lru_cache(maxsize=256)  # each pass over a job asks anew, and its spec hardly ever changes
+def _validate(manifest: str) -> FineTuneJobSpec:
+    return validate_manifest(json.loads(manifest)).spec
 
 
 def build_manifest(job: JobView) -> dict[str, Any]:

@@ -98,7 +98,7 @@ class ApiCluster:
         }
         path = f"{_locate('FineTuneJob', job.namespace, job.name)}/status"
         try:
-            return view_job(await self._api.patch(path, body))
+            return view_job(await self._api.patch(path, body), job)
         except ApiError as error:
             if error.status == 404:
                 raise GoneError from error

@@ -77,7 +77,8 @@ def _drop_profile(cache: Cache, raw: Raw) -> list[Key]:
 
 
 def _keep_job(cache: Cache, raw: Raw) -> list[Key]:
-    return [cache.put_job(view_job(raw))]
+    held = cache.find_job(Key(raw["metadata"]["namespace"], raw["metadata"]["name"]))
+    return [cache.put_job(view_job(raw, held))]
 
 
 def _drop_job(cache: Cache, raw: Raw) -> list[Key]:

@@ -32,11 +32,15 @@ from loam_operator.status import parse_time
 Raw = Mapping[str, Any]
 
 
-def view_job(raw: Raw) -> JobView:
-    """A FineTuneJob."""
+def view_job(raw: Raw, held: JobView | None = None) -> JobView:
+    """A FineTuneJob.
+
+    Args:
+        held: an earlier view of it, whose spec is taken over where it cannot have changed.
+    """
     metadata = raw["metadata"]
     labels = metadata.get("labels") or {}
-    spec, status = _copy(raw.get("spec") or {}), _copy(raw.get("status") or {})
+    status = _copy(raw.get("status") or {})
     annotations = metadata.get("annotations") or {}
     return JobView(
         namespace=metadata["namespace"],
@@ -49,10 +53,18 @@ def view_job(raw: Raw) -> JobView:
         review={name: annotations[name] for name in review.ANNOTATIONS if name in annotations},
         queue_labels={name: labels[name] for name in QUEUE_LABELS if name in labels},
         created_at=parse_time(metadata.get("creationTimestamp")),
-        # What was started once goes on; what has not been is refused by the name of the field.
-        spec=keep_known(spec) if status.get("attempts") else spec,
+        spec=_view_spec(raw, bool(status.get("attempts")), held),
         status=status,
     )
+
+
+def _view_spec(raw: Raw, has_started: bool, held: JobView | None) -> Mapping[str, Any]:
+    """What was started once goes on; what has not been is refused by the name of the field."""
+    identity = raw["metadata"]["uid"], raw["metadata"].get("generation", 0), has_started
+    if held and identity == (held.uid, held.generation, bool(held.status.get("attempts"))):
+        return held.spec
+    spec: dict[str, Any] = _copy(raw.get("spec") or {})
+    return keep_known(spec) if has_started else spec
 
 
 def find_key(raw: Raw) -> Key | None:
