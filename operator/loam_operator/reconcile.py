@@ -33,7 +33,7 @@ from loam_operator.log_lines import keep_lines
 from loam_operator.observed import Observed
 from loam_operator.profiles import find_kept
 from loam_operator.starting import LEFT_BY_A_RAY_JOB, launch, start_or_wait
-from loam_operator.states import State
+from loam_operator.states import RUNNING, State
 from loam_operator.status import (
     change,
     clean_text,
@@ -157,9 +157,8 @@ def _may_show(before: State, name: str, is_new: bool) -> bool:
     Args:
         is_new: the RayJob has just come to be.
     """
-    order = ("Preparing", "Training", "Finishing")
-    if before.name in order and name in order:
-        return order.index(name) > order.index(before.name)
+    if before.name in RUNNING and name in RUNNING:
+        return RUNNING.index(name) > RUNNING.index(before.name)
     if name != "Starting" or before.name == "Queued":
         return True
     # Starting pods may run into trouble and out of it again without another word.

@@ -61,7 +61,9 @@ WAITING = (
     "Refused",
     "Unschedulable",
 )
-_ACTIVE = ("Starting", *WAITING, "Queued", "Preparing", "Training", "Finishing")
+# How far a running attempt is, in order.
+RUNNING = ("Preparing", "Training", "Finishing")
+_ACTIVE = ("Starting", *WAITING, "Queued", *RUNNING)
 _FAILED = tuple(failure.name for failure in FAILURES)
 _ENDS = (
     "AwaitingReview",

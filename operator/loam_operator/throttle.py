@@ -28,7 +28,10 @@ class Bucket:
 
 
 class ProgressThrottle:
-    """Says when a status write that only shows progress may be made.
+    """Says when a status write that only shows how far a job is may be made.
+
+    Its running attempt has come to another phase: at once, where the bucket allows. All that
+    changes inside of a phase: at most every `PER_JOB_SECONDS`, too.
 
     Args:
         writes_per_second: for all jobs together.
@@ -38,13 +41,17 @@ class ProgressThrottle:
         self._bucket = Bucket(writes_per_second)
         self._written_at: dict[Hashable, float] = {}
 
-    def reserve(self, key: Hashable, now: float) -> float:
-        """Seconds to wait; 0 if the write may be made now, and then it counts as made."""
+    def reserve(self, key: Hashable, now: float, *, is_move: bool = False) -> float:
+        """Seconds to wait; 0 if the write may be made now, and then it counts as made.
+
+        Args:
+            is_move: to another phase.
+        """
         last = self._written_at.get(key)
-        if last is not None and now - last < PER_JOB_SECONDS:
+        if not is_move and last is not None and now - last < PER_JOB_SECONDS:
             return PER_JOB_SECONDS - (now - last)
         wait = self._bucket.take(now)
-        if not wait:
+        if not wait and not is_move:
             self._written_at[key] = now
         return wait
 

@@ -21,6 +21,7 @@ from loam_operator.history import find_live
 from loam_operator.observed import Hint, JobView, Observed, PodLog, RayJobView
 from loam_operator.profiles import find_kept
 from loam_operator.reconcile import reconcile
+from loam_operator.states import RUNNING
 from loam_operator.status import build_patch, read_state, read_status
 from loam_operator.throttle import LookThrottle, ProgressThrottle
 from loam_operator.waits import REFUSED
@@ -28,6 +29,7 @@ from loam_operator.waits import REFUSED
 logger = logging.getLogger(__name__)
 
 _PROGRESS_FIELDS = {"progress"}
+_MOVE_FIELDS = _PROGRESS_FIELDS | {"phase", "conditions", "attempts"}
 
 
 class ConflictError(Exception):
@@ -244,10 +246,9 @@ class Worker:
     async def _carry_out(self, key: Key, observed: Observed, decision: Decision) -> float | None:
         job = observed.job
         patch = build_patch(job.status, decision.status)
-        if patch and set(patch) <= _PROGRESS_FIELDS:
-            wait = self._throttle.reserve(key, self._clock())
-            if wait:
-                return min(wait, decision.requeue_seconds or wait)
+        wait = self._defer(key, patch, decision)
+        if wait:
+            return min(wait, decision.requeue_seconds or wait)
         if patch:
             job = await self._write_status(key, job, patch)
         for action in decision.actions:
@@ -256,6 +257,17 @@ class Worker:
             if not await self._perform(key, job, action):
                 return 0.0
         return decision.requeue_seconds
+
+    def _defer(self, key: Key, patch: dict[str, Any], decision: Decision) -> float:
+        """Seconds for which a write waits that only shows how far the running attempt is."""
+        if not patch or decision.actions:
+            return 0.0
+        if set(patch) <= _PROGRESS_FIELDS:
+            return self._throttle.reserve(key, self._clock())
+        state = read_state(decision.status)
+        if set(patch) <= _MOVE_FIELDS and state is not None and state.name in RUNNING:
+            return self._throttle.reserve(key, self._clock(), is_move=True)
+        return 0.0
 
     async def _write_status(self, key: Key, job: JobView, patch: dict[str, Any]) -> JobView:
         before = read_state(read_status(job.status))

@@ -10,9 +10,9 @@ from tests.tools.control_plane import ControlPlane
 from tests.tools.operator_process import OperatorProcess, Stage, run_operator
 from tests.tools.waiting import wait_until
 
-# Of a job of two steps that meets no trouble: 6 objects, 2 RayJobs, 6 states (of which Training and
-# Finishing tell nothing but how far it is), and one renewal of the lease whose echo may still be on
-# its way.
+# Of a job of two steps that meets no trouble: 6 objects, 2 RayJobs, 6 states (of which Preparing,
+# Training and Finishing only show how far it is, and are throttled as progress is), and one renewal
+# of the lease whose echo may still be on its way.
 MOST_WRITES = 15
 MOST_EVENTS = 6
 _OURS = "loam_operator_"

@@ -18,6 +18,7 @@ from loam_operator.judge import judge_attempt
 from loam_operator.observed import JobView, Observed, PodView
 from loam_operator.status import MAX_STATUS_BYTES, measure_status, read_state, read_status
 from loam_operator.steps import count_workers
+from loam_operator.throttle import Bucket
 
 
 class Lane:
@@ -94,6 +95,16 @@ def test_a_plain_job_costs_few_writes():
         "Finishing",
         "Succeeded",
     ]
+
+
+def test_what_only_shows_how_far_a_job_is_may_wait():
+    """Starts and ends never wait behind progress, and they are few: 6 objects, 2 RayJobs, 3 states.
+    A write that grew into something that must be made would be counted here."""
+    lane = Lane()
+    lane.operator.throttle._bucket = Bucket(1e-9)  # never any room
+    lane.run_until("Succeeded")
+    assert lane.world.counts.total == 11
+    assert lane.world.transitions == ["Starting", "Succeeded"]
 
 
 def test_several_steps_are_one_after_the_other():

@@ -136,6 +136,17 @@ def test_progress_of_many_jobs_shares_one_bucket():
     assert throttle.reserve("job-999", 101.0) == 0
 
 
+def test_another_phase_is_shown_at_once_where_there_is_room():
+    """A job that prepares data for half a minute longer than it does looks stuck; and a thousand
+    that begin to train together must not keep what has to be written waiting."""
+    throttle = ProgressThrottle(writes_per_second=2)
+    assert throttle.reserve("job", 100.0) == 0
+    assert throttle.reserve("job", 100.1, is_move=True) == 0
+    assert throttle.reserve("job", 129.0) == pytest.approx(1.0)
+    crowd = [throttle.reserve(f"job-{index}", 200.0, is_move=True) for index in range(10)]
+    assert crowd.count(0.0) == 2
+
+
 def test_a_thousand_silent_jobs_are_asked_about_in_turn():
     """For each question the API server goes through every event of the namespace: asked by all
     jobs every ten seconds, it has time for nothing else."""
