@@ -21,4 +21,5 @@ class ExitCode(IntEnum):
     OUT_OF_MEMORY = 14
     DIVERGED = 15  # non-finite loss or weights
     AWAITS_REVIEW = 16  # a person has to look at the synthetic rows; then the same command again
+    RUN_TAKEN = 17  # another job is writing this very run
     INTERRUPTED = 130  # Ctrl-C or SIGTERM; the same command resumes

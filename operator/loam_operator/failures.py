@@ -145,6 +145,14 @@ FAILURES = (
         exit_code=ExitCode.DIVERGED,
     ),
     Failure(
+        "RunTaken",
+        "exit 17",
+        "never",
+        "Then set the annotation loam.dev/retry: what the other job has made is found, and nothing "
+        "is made twice.",
+        exit_code=ExitCode.RUN_TAKEN,
+    ),
+    Failure(
         "NoResult",
         "the RayJob succeeded and left no valid result",
         "charged",

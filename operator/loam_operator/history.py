@@ -109,8 +109,17 @@ def note_result(status: FineTuneJobStatus, result: ResultDocument) -> FineTuneJo
         method=result.method or status.method,
         method_reason=clean_text(result.method_reason) or status.method_reason,
         metrics=result.metrics or status.metrics,
-        cost=clean_text(result.cost) or status.cost,
+        cost=_find_cost(status, result),
     )
+
+
+def note_cost(status: FineTuneJobStatus, result: ResultDocument) -> FineTuneJobStatus:
+    """Remember what a step has spent that failed; of other things its word does not count."""
+    return change(status, cost=_find_cost(status, result))
+
+
+def _find_cost(status: FineTuneJobStatus, result: ResultDocument) -> str | None:
+    return clean_text(result.cost) or status.cost
 
 
 def may_retry(status: FineTuneJobStatus, failure: Failure, backoff_limit: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -106,7 +106,8 @@ def _judge_end(
     name = known[0].name if known else "Unknown"
     if not known:
         words = _add_last_words(words, logs)
-    return _fail(name, words, code if 0 <= code <= 255 else -1)
+    verdict = _fail(name, words, code if 0 <= code <= 255 else -1)
+    return replace(verdict, progress=progress)
 
 
 def _add_last_words(words: str, logs: Iterable[PodLog]) -> str:

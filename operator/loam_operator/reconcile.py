@@ -25,6 +25,7 @@ from loam_operator.history import (
     find_next_step,
     find_reason,
     may_retry,
+    note_cost,
     note_pods,
     note_result,
 )
@@ -197,6 +198,8 @@ def _end_failed(
         exit_code=verdict.exit_code,
         charged=failure.retry == "charged",
     )
+    if verdict.result is not None:
+        status = note_cost(status, verdict.result)
     if may_retry(status, failure, spec.backoff_limit):
         detail = f"Attempt {status.attempts[-1].number} ended with {failure.name}: {verdict.detail}"
         status = enter_state(status, "Retrying", now, detail)

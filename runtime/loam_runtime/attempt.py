@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from loam_api.exits import ExitCode
 from loam_api.progress_document import ResultDocument
 from loam_api.status import MAX_MESSAGE_LENGTH
-from loam_runtime.cluster_steps import prepare, use_workers
+from loam_runtime.cluster_steps import describe_cost, prepare, use_workers
 from loam_runtime.errors import FencedError, LoamError, RunTakenError
 from loam_runtime.observability.config_map import ConfigMapProgress, ConfigMapWriter
 from loam_runtime.observability.progress import PlainProgress
@@ -26,7 +26,7 @@ from loam_runtime.storage.registry import open_store
 from loam_runtime.training.drain import lead_pod
 
 if TYPE_CHECKING:
-    from loam_api.finetunejob import FineTuneJob
+    from loam_api.finetunejob import FineTuneJob, FineTuneJobSpec
 
 ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -119,7 +119,7 @@ def run_attempt(job: FineTuneJob, base_dir: Path, attempt: Attempt) -> ResultDoc
         with lead_pod():
             result = _do_step(job, base_dir, attempt, progress)
     except BaseException as exc:
-        failure = describe_failure(exc)
+        failure = describe_failure(exc, job.spec)
         if failure is not None:
             progress.finish(failure)
         raise
@@ -145,7 +145,7 @@ def _do_step(
     )
 
 
-def describe_failure(exc: BaseException) -> ResultDocument | None:
+def describe_failure(exc: BaseException, spec: FineTuneJobSpec) -> ResultDocument | None:
     """What the operator is told of an attempt's end; None where it is not this process's to tell.
 
     Who is fenced out by the job's own later pods would write over their words. Another job has a
@@ -157,4 +157,8 @@ def describe_failure(exc: BaseException) -> ResultDocument | None:
     if isinstance(exc, KeyboardInterrupt):
         code = ExitCode.INTERRUPTED
     message = str(exc) if isinstance(exc, LoamError) else f"{type(exc).__name__}: {exc}"
-    return ResultDocument(exit_code=int(code), message=message[:MAX_MESSAGE_LENGTH])
+    return ResultDocument(
+        exit_code=int(code),
+        message=message[:MAX_MESSAGE_LENGTH],
+        cost=describe_cost(spec, getattr(exc, "spent_cost", None)),
+    )

@@ -68,15 +68,19 @@ def prepare(job: FineTuneJob, base_dir: Path, this_try: Try, progress: Progress)
         exit_code=int(ExitCode.DONE),
         message=f"Prepared: {rows} rows.",
         run_key=run_key,
-        cost=_describe_cost(job.spec, stages),
+        cost=describe_cost(job.spec, _find_cost(stages)),
         is_reviewed=is_reviewed(run),
         worker_memory_bytes=needed,
     )
 
 
-def _describe_cost(spec: FineTuneJobSpec, stages: StageRunner) -> str:
+def _find_cost(stages: StageRunner) -> float | None:
     made = stages.results.get("synthesize")
-    cost = made["usage"].get("spent_cost") if made else None
+    return made["usage"].get("spent_cost") if made else None
+
+
+def describe_cost(spec: FineTuneJobSpec, cost: float | None) -> str:
+    """What the teacher has cost, in its prices' currency where that is known; "" for unknown."""
     if cost is None:
         return ""
     return f"{cost:.2f}" if spec.synthesis.teacher.openai.prices else f"{cost:.2f} USD"

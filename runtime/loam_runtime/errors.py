@@ -15,9 +15,13 @@ class LoamError(Exception):
     Args:
         message: what is wrong and where (field path, file, row), without secrets.
         remedy: what the reader should do next, one sentence.
+
+    Attributes:
+        spent_cost: what the run's teacher had cost by then; None where that is not known.
     """
 
     exit_code = ExitCode.UNKNOWN
+    spent_cost: float | None = None
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
@@ -88,3 +92,5 @@ class FencedError(LoamError):
 
 class RunTakenError(FencedError):
     """Another job makes the same run, under another name."""
+
+    exit_code = ExitCode.RUN_TAKEN

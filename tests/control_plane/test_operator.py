@@ -75,6 +75,17 @@ def test_a_job_fails_with_its_remedy(operator: OperatorProcess, stage: Stage):
     assert [one["metadata"]["name"] for one in stage.list_ray_jobs()] == ["poor-prepare-a1"]
 
 
+def test_what_a_job_has_cost_is_printed(operator: OperatorProcess, stage: Stage):
+    """From the head pod's last word to `kubectl get -o wide`: one field that is called otherwise
+    on the way, and the column stays empty without anybody's notice."""
+    stage.apply("costly")
+    stage.await_ray_job("costly-prepare-a1")
+    stage.fail("costly-prepare-a1", 1, 13, "synthesis.budget is spent.", cost="1.20 USD")
+    job = stage.await_reason("costly", "BudgetSpent")
+    assert job["status"]["cost"] == "1.20 USD"
+    assert stage.read_row("costly")["Cost"] == "1.20 USD"
+
+
 def test_from_apply_to_ray_job_is_under_a_second(operator: OperatorProcess, stage: Stage):
     """A user who sees nothing happen applies again. The best of a few, for a busy machine."""
     seconds = []

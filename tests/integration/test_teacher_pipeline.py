@@ -224,6 +224,13 @@ def test_budget_in_money(tmp_path: Path) -> None:
         result = run_stage(server, tmp_path, budget={"max_cost": 9.0}, teacher=teacher)
         assert result.usage["spent_cost"] == pytest.approx(0.24 * server.num_requests)
         assert result.usage["spent_cost"] <= 9.0
+    with serve_script(write_complaints) as server:
+        with pytest.raises(BudgetError, match="in money") as caught:
+            budget = {"max_cost": 9.0}
+            run_stage(server, tmp_path / "a", target_count=500, budget=budget, teacher=teacher)
+        assert server.num_requests > 0
+        # What was under way at the end is charged in full: the endpoint may bill it.
+        assert 0.24 * server.num_requests <= caught.value.spent_cost <= 9.0
     with serve_script(write_complaints) as server, pytest.raises(BudgetError, match="in money"):
         # Less than one answer's worst case: nothing may be sent.
         run_stage(server, tmp_path / "b", budget={"max_cost": 0.5}, teacher=teacher)

@@ -157,6 +157,15 @@ class Stage:
         )
         return found
 
+    def read_row(self, name: str) -> dict[str, Any]:
+        """What `kubectl get finetunejobs -o wide` prints of it, by column."""
+        wanted = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+        table = self.custom.get_namespaced_custom_object(
+            **_JOBS, namespace=self.namespace, name=name, _headers=wanted
+        )
+        names = [column["name"] for column in table["columnDefinitions"]]
+        return dict(zip(names, table["rows"][0]["cells"], strict=True))
+
     def change_job(self, name: str, body: dict[str, Any]) -> None:
         """Merge-patch it, as a user does."""
         self.custom.patch_namespaced_custom_object(
@@ -357,9 +366,12 @@ class Stage:
         """The step finds, or leaves, a published run: the job is done."""
         self.succeed(name, attempt, method="lora", run_key=RUN_KEY, is_published=True)
 
-    def fail(self, name: str, attempt: int, exit_code: int, message: str = "") -> None:
+    def fail(
+        self, name: str, attempt: int, exit_code: int, message: str = "", cost: str = ""
+    ) -> None:
         """The pipeline ended with an exit code, and KubeRay saw the job fail."""
-        self.say(name, attempt, result=ResultDocument(exit_code=exit_code, message=message))
+        result = ResultDocument(exit_code=exit_code, message=message, cost=cost)
+        self.say(name, attempt, result=result)
         self.fail_ray_job(name, exit_code)
 
     def fail_ray_job(self, name: str, exit_code: int = 1) -> None:

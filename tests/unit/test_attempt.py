@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from loam_api.exits import ExitCode
 from loam_api.finetunejob import FineTuneJob
 from loam_api.validation import validate_manifest
 from loam_runtime.attempt import Attempt, claim_attempt, describe_failure, read_attempt
-from loam_runtime.errors import FencedError, LoamError, RunTakenError
+from loam_runtime.errors import BudgetError, FencedError, LoamError, RunTakenError
 
 ATTEMPT = Attempt(
     "train", 1, "0123456789abcdef", "job-uid", "head-1", "raysubmit_a", "team/job-progress", 1
@@ -27,12 +29,12 @@ ENVIRONMENT = {
 }
 
 
-@pytest.fixture
-def job(tmp_path: Path) -> FineTuneJob:
+def build_job(folder: Path, **blocks: Any) -> FineTuneJob:
     spec = {
         "model": {"uri": "s3://bucket/model"},
         "data": {"task": "text", "seeds": {"uri": "s3://bucket/seeds"}},
-        "output": {"uri": f"file://{tmp_path}"},
+        "output": {"uri": f"file://{folder}"},
+        **blocks,
     }
     return validate_manifest(
         {
@@ -42,6 +44,11 @@ def job(tmp_path: Path) -> FineTuneJob:
             "spec": spec,
         }
     )
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> FineTuneJob:
+    return build_job(tmp_path)
 
 
 def test_a_second_head_stops_at_the_claim(job):
@@ -67,14 +74,34 @@ def test_claims_of_other_attempts_are_apart(job, other):
     claim_attempt(job, replace(ATTEMPT, pod_uid="head-2", **other))
 
 
-def test_another_jobs_run_is_told_and_ones_own_successor_is_not_talked_over():
+def test_another_jobs_run_is_told_and_ones_own_successor_is_not_talked_over(job):
     """A job that makes what a deleted one was making is shut out by the lock that this one left:
     without a word, its owner sees an unknown failure."""
-    taken = describe_failure(RunTakenError("Attempt 1 of team/old writes.", remedy="Wait."))
+    taken = describe_failure(
+        RunTakenError("Attempt 1 of team/old writes.", remedy="Wait."), job.spec
+    )
     assert taken is not None
+    assert taken.exit_code == ExitCode.RUN_TAKEN
     assert "team/old" in taken.message
     assert "Wait." in taken.message
-    assert describe_failure(FencedError("A later head works.")) is None
+    assert describe_failure(FencedError("A later head works."), job.spec) is None
+
+
+def test_what_was_spent_in_vain_is_told(job, tmp_path):
+    """A job that ends with its budget spent is the one whose owner asks first what it has cost."""
+    error = BudgetError("Spent.")
+    error.spent_cost = 1.234
+    prices = {"prompt": 1.0, "completion": 2.0}
+    for given, told in ({}, "1.23 USD"), ({"prices": prices}, "1.23"):
+        remote = {"baseURL": "https://teacher.example/v1", "model": "m", **given}
+        teacher = {"kind": "openai", "openai": remote}
+        spec = build_job(tmp_path, synthesis={"targetCount": 5, "teacher": teacher}).spec
+        failure = describe_failure(error, spec)
+        assert failure is not None
+        assert failure.cost == told
+    unknown = describe_failure(BudgetError("Spent."), job.spec)
+    assert unknown is not None
+    assert unknown.cost == ""
 
 
 def test_attempt_is_read_from_the_environment():

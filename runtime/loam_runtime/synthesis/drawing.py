@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from loam_runtime.data.examples import Example
+from loam_runtime.errors import LoamError
 from loam_runtime.observability.monitor import NullMonitor, StageMonitor
 from loam_runtime.synthesis.budget import BudgetLedger, PriceList
 from loam_runtime.synthesis.client import TeacherClient
@@ -120,13 +121,18 @@ class Drawing:
             async with turn, Journal(self.journal_dir, self.run_id, self.journal_store) as journal:
                 if isinstance(self.teacher, BatchTeacher):
                     self.teacher.book = journal
-                yield TeacherClient(
+                client = TeacherClient(
                     self.teacher,
                     journal,
                     self._open_budget(journal),
                     policy=self.policy,
                     monitor=self.monitor,
                 )
+                try:
+                    yield client
+                except LoamError as error:
+                    error.spent_cost = client.describe_usage().get("spent_cost")
+                    raise
         finally:
             await self.teacher.close()
 

@@ -405,6 +405,17 @@ def test_progress_is_written_seldom():
     assert 3 <= lane.world.counts.progress - before <= 4
 
 
+@pytest.mark.parametrize(
+    ("end", "exit_code", "cost"),
+    [("BudgetSpent", 13, "1.50 USD"), ("Unknown", 1, "2.50 USD"), ("Succeeded", 0, "2.50 USD")],
+)
+def test_what_was_spent_is_shown_however_the_job_ends(end: str, exit_code: int, cost: str):
+    """Money that went into a job that failed is the money that is asked about."""
+    lane = Lane()
+    lane.run_until(end, exit_code)
+    assert lane.status.cost == cost
+
+
 def test_each_exit_code_has_one_class():
     """An exit code without a class would be retried as unknown."""
     from loam_api.exits import ExitCode
