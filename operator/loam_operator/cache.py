@@ -76,8 +76,11 @@ class Cache:
         if before is None or before.uid != pod.uid or _is_newer(pod, before):
             held[pod.name] = pod
 
-    def put_progress(self, key: Key, documents: dict[int, str]) -> None:
-        self._entries.setdefault(key, _Entry()).progress = documents
+    def put_progress(self, key: Key, documents: dict[int, str]) -> bool:
+        """Take over what the head pods say; returns whether that is news."""
+        entry = self._entries.setdefault(key, _Entry())
+        before, entry.progress = entry.progress, documents
+        return before != documents
 
     def put_profile_copy(self, key: Key, text: str) -> None:
         self._entries.setdefault(key, _Entry()).profile_copy = text

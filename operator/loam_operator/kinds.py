@@ -126,8 +126,7 @@ def _keep_map(cache: Cache, raw: Raw) -> list[Key]:
         return []  # what the operator itself has written
     if key is None or not is_progress(raw):
         return []
-    cache.put_progress(key, view_progress(raw))
-    return [key]
+    return [key] if cache.put_progress(key, view_progress(raw)) else []
 
 
 def _drop_map(cache: Cache, raw: Raw) -> list[Key]:

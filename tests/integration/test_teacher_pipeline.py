@@ -225,8 +225,8 @@ def test_budget_in_money(tmp_path: Path) -> None:
         assert result.usage["spent_cost"] == pytest.approx(0.24 * server.num_requests)
         assert result.usage["spent_cost"] <= 9.0
     with serve_script(write_complaints) as server:
+        budget = {"max_cost": 9.0}
         with pytest.raises(BudgetError, match="in money") as caught:
-            budget = {"max_cost": 9.0}
             run_stage(server, tmp_path / "a", target_count=500, budget=budget, teacher=teacher)
         assert server.num_requests > 0
         # What was under way at the end is charged in full: the endpoint may bill it.
