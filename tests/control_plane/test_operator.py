@@ -155,7 +155,7 @@ def test_suspend_gives_the_pods_back_and_resume_is_free(operator: OperatorProces
     stage.change_job("pause", {"spec": {"suspend": True}})
     job = stage.await_reason("pause", "Suspended")
     assert read_conditions(job)["Suspended"] == "True"
-    assert not stage.list_ray_jobs()
+    wait_until(lambda: not stage.list_ray_jobs(), "the end of the RayJob that is being deleted")
     stage.change_job("pause", {"spec": {"suspend": False}})
     stage.await_ray_job("pause-prepare-a2")
     stage.publish("pause-prepare-a2", 2)
