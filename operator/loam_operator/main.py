@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from datetime import UTC, datetime
-from typing import Any, cast
 
 import kopf
 
@@ -23,7 +22,7 @@ from loam_operator.lease import Lease
 from loam_operator.observed import JobView
 from loam_operator.settings import Settings, SettingsError, read_settings
 from loam_operator.throttle import ProgressThrottle
-from loam_operator.watching import configure, look_around, register
+from loam_operator.watching import look_around, register, watch
 from loam_operator.work_queue import WorkQueue
 from loam_operator.worker import Worker
 
@@ -84,7 +83,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             asyncio.create_task(lease.run(begin)),
             asyncio.create_task(GpuMeter(time.monotonic).run(cache.list_with_pods, lease.is_held)),
             asyncio.create_task(events.run()),
-            asyncio.create_task(_watch(registry, settings, stop)),
+            asyncio.create_task(watch(registry, settings.pod, _list_namespaces(settings), stop)),
             asyncio.create_task(stop.wait()),
         ]
         try:
@@ -98,21 +97,6 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             await asyncio.wait(tasks, timeout=10)
             await lease.release()
             await runner.cleanup()
-
-
-async def _watch(registry: kopf.OperatorRegistry, settings: Settings, stop: asyncio.Event) -> None:
-    kopf_settings = kopf.OperatorSettings()
-    configure(kopf_settings)
-    await kopf.operator(
-        registry=registry,
-        settings=kopf_settings,
-        standalone=True,
-        # By default it asks for the user's name, and the image's number has none.
-        identity=cast(Any, settings.pod),
-        clusterwide=not settings.namespaces,
-        namespaces=_list_namespaces(settings),
-        stop_flag=stop,
-    )
 
 
 def _list_namespaces(settings: Settings) -> list[str]:

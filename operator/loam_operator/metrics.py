@@ -54,6 +54,7 @@ GPU_IDLE_SECONDS = Counter(
 )
 IS_LEADER = Gauge("loam_operator_is_leader", "1 for the operator that writes.")
 WATCH_EVENTS = Counter("loam_operator_watch_events", "Events that were watched.", ["kind"])
+WATCH_RESTARTS = Counter("loam_operator_watch_restarts", "All watches ended and were begun anew.")
 
 for _until in ("rayjob", "training"):
     START_SECONDS.labels(_until)  # there from the start, so that a rate sees the first one

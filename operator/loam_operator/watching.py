@@ -8,15 +8,21 @@ every object for each one that they take in: with 1000 jobs, for two minutes.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
 from loam_operator.api import Api
 from loam_operator.cache import Cache, Key
 from loam_operator.kinds import Kind, list_kinds
-from loam_operator.metrics import WATCH_EVENTS
+from loam_operator.metrics import WATCH_EVENTS, WATCH_RESTARTS
+
+logger = logging.getLogger(__name__)
+
+RESTART_SECONDS = 1.0
 
 Enqueue = Callable[[Key], None]
 
@@ -55,7 +61,39 @@ async def look_around(
                 kind.keep(cache, raw)
 
 
-def configure(settings: kopf.OperatorSettings) -> None:
+async def watch(
+    registry: kopf.OperatorRegistry, identity: str, namespaces: list[str], stop: asyncio.Event
+) -> None:
+    """Follow all registered kinds until `stop` is set.
+
+    kopf gives up on an error in the middle of a stream, and on some connections that are cut. Then
+    all kinds are listed anew; what the operator works on goes on meanwhile.
+
+    Args:
+        identity: of the pod.
+        namespaces: none for all.
+    """
+    settings = kopf.OperatorSettings()
+    _configure(settings)
+    while not stop.is_set():
+        try:
+            await kopf.operator(
+                registry=registry,
+                settings=settings,
+                standalone=True,
+                # By default it asks for the user's name, and the image's number has none.
+                identity=cast(Any, identity),
+                clusterwide=not namespaces,
+                namespaces=namespaces,
+                stop_flag=stop,
+            )
+        except Exception as exc:
+            WATCH_RESTARTS.inc()
+            logger.warning("The watches ended and begin anew: %r", exc)
+            await asyncio.sleep(RESTART_SECONDS)
+
+
+def _configure(settings: kopf.OperatorSettings) -> None:
     """Set what keeps watches alive and kopf's hands off the objects."""
     # The server ends a watch after this; kopf then lists anew, which finds what was missed.
     settings.watching.server_timeout = 600

@@ -12,7 +12,7 @@ from loam_operator.metrics import QUEUE_LENGTH, QUEUE_SECONDS, RECONCILE_SECONDS
 logger = logging.getLogger(__name__)
 
 _FIRST_ERROR_SECONDS = 0.5
-_MOST_ERROR_SECONDS = 120.0
+_MOST_ERROR_SECONDS = 30.0
 
 
 class WorkQueue:
@@ -87,8 +87,11 @@ class WorkQueue:
         started = loop.time()
         try:
             delay = await self._work(key)
-        except Exception as exc:
-            # Whatever it was, the job is looked at again; nothing else would.
+        except (Exception, asyncio.CancelledError) as exc:
+            # Whatever it was, the job is looked at again; nothing else would. Cancelled may be just
+            # a request of this pass: kopf, when it ends, cancels all tasks younger than itself.
+            if _is_being_cancelled():
+                raise
             RECONCILES.labels("error").inc()
             count = self._num_errors[key] = self._num_errors.get(key, 0) + 1
             delay = min(_FIRST_ERROR_SECONDS * 2 ** (count - 1), _MOST_ERROR_SECONDS)
@@ -99,3 +102,8 @@ class WorkQueue:
         self.finished_at = loop.time()
         RECONCILE_SECONDS.observe(loop.time() - started)
         return delay
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

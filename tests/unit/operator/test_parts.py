@@ -114,6 +114,30 @@ def test_errors_are_tried_again_and_hold_nobody_up(monkeypatch):
     assert passes.count("b") == 1
 
 
+def test_a_cancelled_request_is_tried_again(monkeypatch: pytest.MonkeyPatch):
+    """kopf cancels what it takes for its own: a worker that ended by it would leave the queue with
+    one less, and at last with none."""
+    monkeypatch.setattr(work_queue, "_FIRST_ERROR_SECONDS", 0.01)
+    num_passes = 0
+    is_done = asyncio.Event()
+
+    async def work(key: Key) -> None:
+        nonlocal num_passes
+        num_passes += 1
+        if num_passes == 1:
+            request = asyncio.create_task(asyncio.Event().wait())
+            asyncio.get_running_loop().call_soon(request.cancel)
+            await request
+        is_done.set()
+
+    async def scenario(queue: WorkQueue) -> None:
+        queue.add(A)
+        await is_done.wait()
+
+    run_queue(work, scenario, num_workers=1)
+    assert num_passes == 2
+
+
 def test_an_earlier_time_wins():
     """A pass that was wanted in an hour must not hide one that is wanted now."""
     is_done = asyncio.Event()
