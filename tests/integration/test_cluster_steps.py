@@ -91,7 +91,9 @@ def test_a_lost_worker_is_followed_by_another(
         micro_batch_divisor=1,
     )
     assert (result.is_published, result.run_key) == (True, prepared.run_key)
-    assert progress.started.count("baselines") == 2
+    # The lost one may have come to the end of its stage before it was gone, and into the next.
+    assert "baselines" in progress.started
+    assert len(progress.started) > len(set(progress.started))
     assert progress.started.count("plan") == 1  # it was done when the worker was lost
     run = open_run(job, tmp_path, prepared.run_key)
     assert json.loads(run.get("lock.json"))["token"] >= 4  # prepare, train, and twice on workers
