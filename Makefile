@@ -32,8 +32,12 @@ demo: setup $(MODEL)
 	@echo "Try the adapter:  .venv/bin/loam predict examples/support-tickets/job.yaml \"where is my parcel?\""
 
 # --- tests -----------------------------------------------------------------------------------
+# Two at a time, each file's in one process: they wait more than they compute. Slow files first.
+PYTEST := $(PYTHON) -m pytest -q --durations=15
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
+
 test: setup $(MODEL) test-tools
-	$(PYTHON) -m pytest -q --durations=15 --ignore=tests/e2e
+	$(PYTEST) $(SIDE_BY_SIDE) --ignore=tests/e2e
 
 .PHONY: test-tools
 test-tools: setup
@@ -45,7 +49,7 @@ test-tools: setup
 e2e: setup $(MODEL)
 	bash tools/node_packages.sh
 	$(PYTHON) tests/tools/build_tools.py
-	$(PYTHON) -m pytest -q --durations=15 -o timeout=1200 tests/e2e
+	$(PYTEST) -o timeout=1200 tests/e2e
 
 test-gpu: setup
 	$(PYTHON) -m pytest -q tests/gpu
