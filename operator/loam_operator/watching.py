@@ -64,7 +64,7 @@ async def look_around(
 async def watch(
     registry: kopf.OperatorRegistry, identity: str, namespaces: list[str], stop: asyncio.Event
 ) -> None:
-    """Follow all registered kinds until `stop` is set.
+    """Follow all registered kinds until `stop` is set, or the process is asked to end.
 
     kopf gives up on an error in the middle of a stream, and on some connections that are cut. Then
     all kinds are listed anew; what the operator works on goes on meanwhile.
@@ -75,7 +75,7 @@ async def watch(
     """
     settings = kopf.OperatorSettings()
     _configure(settings)
-    while not stop.is_set():
+    while True:
         try:
             await kopf.operator(
                 registry=registry,
@@ -87,6 +87,7 @@ async def watch(
                 namespaces=namespaces,
                 stop_flag=stop,
             )
+            return  # asked to stop: by the flag, or by a signal, which kopf takes for itself
         except Exception as exc:
             WATCH_RESTARTS.inc()
             logger.warning("The watches ended and begin anew: %r", exc)
