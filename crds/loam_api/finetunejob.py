@@ -223,15 +223,16 @@ class FineTuneJobSpec(ApiModel):
     )
 
     @property
-    def learns_rationales(self) -> bool:
-        """Whether rationales are taught beside answers."""
-        asked = self.training.rationale
-        return asked == "multiTask" or (asked == "auto" and self._writes_rationales)
+    def rationale_form(self) -> Literal["multiTask", "prefix", "none"]:
+        """How rationales are taught: `training.rationale`, auto resolved."""
+        if self.training.rationale != "auto":
+            return self.training.rationale
+        return "multiTask" if self._writes_rationales else "none"
 
     @property
     def explains_seeds(self) -> bool:
         """Whether the teacher writes rationales for the training rows too: they are taught."""
-        return self._writes_rationales and self.learns_rationales
+        return self._writes_rationales and self.rationale_form != "none"
 
     @property
     def _writes_rationales(self) -> bool:

@@ -78,6 +78,13 @@ class Training(ApiModel):
             message="microBatch cannot be larger than globalBatch",
             field="microBatch",
         ),
+        Rule(
+            cel="self.rationale != 'prefix' || self.rationaleWeight == 1.0",
+            holds=lambda it: it.rationale != "prefix" or it.rationale_weight == 1.0,
+            message="a rationale before its answer has no loss of its own to weigh: leave "
+            "rationaleWeight out, or use rationale: multiTask",
+            field="rationaleWeight",
+        ),
     )
 
     method: Method = Field(
@@ -120,11 +127,12 @@ class Training(ApiModel):
     checkpoint: Checkpointing = Field(
         default_factory=Checkpointing, description="Periodic checkpoints to the run's storage."
     )
-    rationale: Literal["auto", "multiTask", "none"] = Field(
+    rationale: Literal["auto", "multiTask", "prefix", "none"] = Field(
         default="auto",
         description="multiTask: rows that carry a rationale teach it too, under a prompt of its "
-        "own; answers keep theirs. none: answers alone. auto: multiTask with synthesis.strategy "
-        "rationale, else none.",
+        "own; answers keep theirs. prefix: the model writes the rationale before its answer, in "
+        "use too. none: answers alone. auto: multiTask with synthesis.strategy rationale, else "
+        "none.",
     )
     rationale_weight: float = Field(
         default=1.0,

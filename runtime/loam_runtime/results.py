@@ -98,7 +98,7 @@ def predict_with_latest(job: FineTuneJob, base_dir: Path, texts: Sequence[str]) 
     prompts = [encode_prompt(contract, tokenizer, text) for text in texts]
     answers = LanguageModel(model, tokenizer).generate(
         prompts,
-        max_new_tokens=job.spec.evaluation.max_new_tokens,
-        stop_at_newline=contract.task == "classification",
+        max_new_tokens=contract.rationale_tokens + job.spec.evaluation.max_new_tokens,
+        stop_at_newline=contract.task == "classification" and not contract.rationale_tokens,
     )
     return [answer.text.strip() for answer in answers]

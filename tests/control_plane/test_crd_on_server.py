@@ -148,6 +148,7 @@ BROKEN_RULES = {
         {"method": "lora", "full": {"sharding": "fullShard"}},
     ),
     "microBatch cannot be larger": ("training", {"microBatch": 4, "globalBatch": 2}),
+    "a rationale before its answer": ("training", {"rationale": "prefix", "rationaleWeight": 2.0}),
     "shards are as large": (
         "",
         {

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from loam_runtime.data.examples import Turn
@@ -43,6 +43,9 @@ CHAT_WORDINGS = {
     "text": "",
 }
 
+# Of an answer behind its rationale, as the teacher writes them too.
+RATIONALE_START, RATIONALE_END = "<rationale>", "</rationale>"
+ANSWER_START, ANSWER_END = "<answer>", "</answer>"
 RATIONALE_PREFIX = "Explain step by step how the answer follows."
 
 
@@ -60,6 +63,8 @@ class PromptContract:
         labels: label names, sorted; empty unless the task is classification.
         verbalizers: what the model writes for each label.
         use_chat_template: whether the tokenizer's chat template wraps the prompt.
+        rationale_tokens: room for the rationale that the model writes before its answer, both in
+            tags; 0 where it answers at once.
     """
 
     task: str
@@ -69,6 +74,7 @@ class PromptContract:
     labels: tuple[str, ...]
     verbalizers: dict[str, str]
     use_chat_template: bool
+    rationale_tokens: int = 0
 
     def render_messages(self, input: str, context: Sequence[Turn] = ()) -> list[dict[str, str]]:
         """The prompt as chat messages: a system message at most once and first; the user's last."""
@@ -110,13 +116,23 @@ class PromptContract:
     def render_target(self, target: str) -> str:
         """The answer as the model writes it; after a base model's prompt it starts with a space."""
         text = self.verbalizers.get(target, target) if self.labels else target
-        return text if self.use_chat_template or self.task == "text" else " " + text
+        if self.rationale_tokens:
+            return f"{text}{ANSWER_END}"
+        return self._join_to_prompt(text)
+
+    def render_reasoning(self, rationale: str) -> str:
+        """What stands between a prompt and its answer: a rationale, if any, and a tag."""
+        told = f"{RATIONALE_START}{rationale}{RATIONALE_END}\n" if rationale else ""
+        return self._join_to_prompt(f"{told}{ANSWER_START}")
 
     def parse_answer(self, text: str) -> str:
         """A generated answer as a label's name, "" if it is none; the stripped text in other tasks.
 
         A label is read from the first line; letter case counts only where labels differ in it.
         """
+        if self.rationale_tokens:
+            _, _, text = text.partition(ANSWER_START)
+            text, _, _ = text.partition(ANSWER_END)
         if not self.labels:
             return text.strip()
         answer = collapse_spaces(text.strip().split("\n", 1)[0])
@@ -139,7 +155,8 @@ class PromptContract:
         """
         try:
             values = json.loads(text)
-            if set(values) != {field.name for field in fields(cls)}:
+            needed = {field.name for field in fields(cls) if field.default is MISSING}
+            if not needed <= set(values) <= {field.name for field in fields(cls)}:
                 raise ValueError("its keys are not a prompt contract's")
             return cls(**{**values, "labels": tuple(values["labels"])})
         except (ValueError, TypeError) as exc:
@@ -156,6 +173,9 @@ class PromptContract:
             "labels": ", ".join(self.verbalizers[label] for label in self.labels),
         }
         return _fill(head, values), _fill(query, values).rstrip()
+
+    def _join_to_prompt(self, text: str) -> str:
+        return text if self.use_chat_template or self.task == "text" else " " + text
 
     def _join_system(self, context: Sequence[Turn]) -> list[str]:
         turns = [turn.content for turn in context if turn.role == "system"]

@@ -28,6 +28,7 @@ __all__ = [
     "encode_example",
     "encode_prompt",
     "encode_rationale",
+    "encode_reasoning",
     "encode_target",
     "find_terminator",
 ]
@@ -95,6 +96,21 @@ def encode_target(
     return [*(ids or _encode_text(tokenizer, text)), find_terminator(contract, tokenizer)]
 
 
+def encode_reasoning(
+    contract: PromptContract, tokenizer: PreTrainedTokenizerBase, rationale: str
+) -> list[int]:
+    """The tokens between prompt and answer where rationales come first; else none.
+
+    The answer is encoded apart from them, so that it can be scored behind a rationale that the
+    model wrote.
+    """
+    if not contract.rationale_tokens:
+        return []
+    text = _protect(tokenizer, contract.render_reasoning(rationale))
+    ids = _encode_continuation(tokenizer, text) if text.startswith(" ") else []
+    return ids or _encode_text(tokenizer, text)
+
+
 def find_terminator(contract: PromptContract, tokenizer: PreTrainedTokenizerBase) -> int:
     """The token that ends an answer: the chat template's end of turn, else EOS.
 
@@ -120,6 +136,9 @@ def encode_example(
 ) -> EncodedExample | None:
     """The tokens of a training row, or None where it is dropped for its length.
 
+    Where rationales come first, a row that has none teaches its answer behind the answer's tag,
+    and not to leave the rationale out.
+
     Args:
         max_length: most tokens of a row; 0 for no limit.
         on_too_long: "truncate" shortens the input from its end, never the answer; a row whose
@@ -130,7 +149,8 @@ def encode_example(
     """
     if not example.target.strip():
         raise InputError(f"The example {_name(example)} has an empty answer.")
-    target_ids = encode_target(contract, tokenizer, example.target)
+    told_ids = encode_reasoning(contract, tokenizer, example.rationale)
+    target_ids = [*told_ids, *encode_target(contract, tokenizer, example.target)]
     prompt_ids = encode_prompt(contract, tokenizer, example.input, example.context)
     if max_length and len(prompt_ids) + len(target_ids) > max_length:
         if on_too_long == "fail":
@@ -147,7 +167,8 @@ def encode_example(
         if prompt_ids is None:
             return None
     # Without BOS, nothing precedes the first token of a plain text: it is given, not learnt.
-    return EncodedExample(example.id, (*prompt_ids, *target_ids), max(1, len(prompt_ids)))
+    num_given = max(1, len(prompt_ids) + (0 if example.rationale else len(told_ids)))
+    return EncodedExample(example.id, (*prompt_ids, *target_ids), num_given)
 
 
 def encode_rationale(

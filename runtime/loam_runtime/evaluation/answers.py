@@ -37,6 +37,8 @@ def answer_with_labels(
 ) -> tuple[list[Prediction], str]:
     """A label for every row, by likelihood and by free generation.
 
+    A model that reasons first is scored behind the rationale that it wrote for the row.
+
     Args:
         selection: rows outside the test, on which raw or calibrated scores are chosen.
         prior_inputs: inputs without content, for calibration.
@@ -46,16 +48,24 @@ def answer_with_labels(
     """
     labels = session.contract.labels
     candidates = [session.encode_target(label) for label in labels]
-    log_prior, is_calibrated = _calibrate(session, candidates, selection, prior_inputs)
-    num_new = min(session.max_new_tokens, max(map(len, candidates)) + _EXTRA_LABEL_TOKENS)
+    thinks = session.contract.rationale_tokens > 0
+    log_prior, is_calibrated = (
+        (np.zeros(len(labels)), False)  # an input without content has no rationale
+        if thinks
+        else _calibrate(session, candidates, selection, prior_inputs)
+    )
+    num_new = max(map(len, candidates)) + _EXTRA_LABEL_TOKENS
+    num_new = session.contract.rationale_tokens + min(session.max_new_tokens, num_new)
     predictions: list[Prediction] = []
     for rows in iterate_chunks(test):
         answers = [_NO_LABEL] * len(rows)
         places, prompts = session.encode_fitting(rows, num_new)
         session.num_too_long += len(rows) - len(places)
-        scores = session.score(prompts, candidates)
+        generations = session.generate(prompts, num_new, one_line=not thinks)
+        written = [generation.text for generation in generations]
+        heads = session.encode_heads(prompts, written) if thinks else prompts
+        scores = session.score(heads, candidates)
         by_likelihood = describe_scores(scores, log_prior, is_calibrated, labels)
-        generations = session.generate(prompts, num_new, one_line=True)
         for place, fields, generation in zip(places, by_likelihood, generations, strict=True):
             label = session.contract.parse_answer(generation.text)
             answers[place] = fields | {"generatedText": generation.text, "generatedLabel": label}
@@ -89,13 +99,17 @@ def answer_freely(
             model's: a base model goes on with an example of its own after its answer.
     """
     has_chat_end = session.contract.use_chat_template
-    one_line = not has_chat_end and not any("\n" in row.target.strip() for row in selection)
+    thinks = session.contract.rationale_tokens > 0
+    one_line = (
+        not thinks and not has_chat_end and not any("\n" in row.target.strip() for row in selection)
+    )
     predictions: list[Prediction] = []
     for rows in iterate_chunks(test):
         answers = [""] * len(rows)
-        places, prompts = session.encode_fitting(rows, session.max_new_tokens)
+        num_new = session.contract.rationale_tokens + session.max_new_tokens
+        places, prompts = session.encode_fitting(rows, num_new)
         session.num_too_long += len(rows) - len(places)
-        generations = session.generate(prompts, session.max_new_tokens, one_line=one_line)
+        generations = session.generate(prompts, num_new, one_line=one_line)
         for place, generation in zip(places, generations, strict=True):
             answers[place] = session.contract.parse_answer(generation.text)
         predictions += [

@@ -44,7 +44,10 @@ def measure_latency(
         encode_prompt(contract, lm.tokenizer, row.input, row.context)
         for row in islice(iterate_examples(test), num_prompts)
     ]
-    options = {"max_new_tokens": max_new_tokens, "stop_at_newline": bool(contract.labels)}
+    options = {
+        "max_new_tokens": contract.rationale_tokens + max_new_tokens,
+        "stop_at_newline": bool(contract.labels) and not contract.rationale_tokens,
+    }
     lm.generate(prompts[:1], **options)
     seconds, num_tokens = [], 0
     for prompt in prompts:

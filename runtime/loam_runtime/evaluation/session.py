@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loam_runtime.data.examples import Example, iterate_examples
-from loam_runtime.data.template import PromptContract, encode_prompt, encode_target
+from loam_runtime.data.prompt import RATIONALE_END, RATIONALE_START
+from loam_runtime.data.template import (
+    PromptContract,
+    encode_prompt,
+    encode_reasoning,
+    encode_target,
+)
 from loam_runtime.models.language_model import Generation, LanguageModel
 from loam_runtime.observability.monitor import StageMonitor
 
@@ -59,6 +65,19 @@ class Session:
     def encode_target(self, target: str) -> list[int]:
         """The tokens of an answer, with its terminator."""
         return encode_target(self.contract, self.lm.tokenizer, target)
+
+    def encode_heads(self, prompts: Sequence[list[int]], written: Sequence[str]) -> list[list[int]]:
+        """The prompts with the rationales that the model wrote, up to where its answer begins.
+
+        A rationale that did not end is none: the answer follows the prompt.
+        """
+        heads = []
+        for prompt, text in zip(prompts, written, strict=True):
+            before, end, _ = text.partition(RATIONALE_END)
+            rationale = before.partition(RATIONALE_START)[2].strip() if end else ""
+            told = encode_reasoning(self.contract, self.lm.tokenizer, rationale)
+            heads.append([*prompt, *told])
+        return heads
 
     def encode_fitting(
         self, rows: Sequence[Example], num_answer_tokens: int

@@ -14,7 +14,7 @@ from loam_runtime.hardware import detect_hardware
 from loam_runtime.models.facts import read_model_facts
 from loam_runtime.steps.rows import (
     JobTables,
-    build_job_contract,
+    build_training_contract,
     encode_rows,
     read_tables,
 )
@@ -45,9 +45,9 @@ def measure_facts(context: JobContext, tables: JobTables) -> Facts:
 
 def measure_rows(context: JobContext, tables: JobTables) -> DataFacts:
     """Count rows and tokens, before any row is dropped or truncated for its length."""
-    contract = build_job_contract(context, tables)
+    contract = build_training_contract(context, tables)
     lengths, num_supervised = [], 0
-    explains = context.job.spec.learns_rationales
+    explains = context.job.spec.rationale_form == "multiTask"
     for table in (tables.train, tables.synthetic):
         for row in encode_rows(context, contract, table, max_length=0, explains=explains):
             lengths.append(len(row.input_ids))

@@ -12,7 +12,12 @@ from loam_runtime.data.examples import iterate_examples, to_dataset
 from loam_runtime.data.export import write_json_lines
 from loam_runtime.data.prompt import PromptContract, build_contract
 from loam_runtime.data.tables import read_table
-from loam_runtime.data.template import EncodedExample, encode_example, encode_rationale
+from loam_runtime.data.template import (
+    EncodedExample,
+    encode_example,
+    encode_rationale,
+    encode_reasoning,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -31,6 +36,12 @@ class JobTables:
     synthetic: Dataset | None
     validation: Dataset | None
     test: Dataset | None
+
+    @property
+    def has_rationales(self) -> bool:
+        """Whether any training row has one."""
+        parts = (self.train, self.synthetic)
+        return any(any(table["rationale"]) for table in parts if table is not None)
 
 
 def read_tables(split: Path, synthetic: Path | None) -> JobTables:
@@ -78,20 +89,36 @@ def build_job_contract(context: JobContext, tables: JobTables) -> PromptContract
     return build_contract(context.job.spec.data, tables.train["target"], context.tokenizer)
 
 
+def build_training_contract(context: JobContext, tables: JobTables) -> PromptContract:
+    """The contract that is trained and published: with room for rationales that come first."""
+    contract = build_job_contract(context, tables)
+    if context.job.spec.rationale_form != "prefix":
+        return contract
+    first = replace(contract, rationale_tokens=1)
+    parts = [table for table in (tables.train, tables.synthetic) if table is not None]
+    lengths = [
+        len(encode_reasoning(first, context.tokenizer, text))
+        for table in parts
+        for text in table["rationale"]
+        if text
+    ]
+    return replace(contract, rationale_tokens=max(lengths, default=0))
+
+
 def encode_rows(
     context: JobContext,
     contract: PromptContract,
     table: Dataset | None,
     max_length: int,
     *,
-    explains: bool,
+    explains: bool = False,
 ) -> Iterator[EncodedExample]:
     """The rows of a table in tokens; those that the length policy drops are left out.
 
 
     Args:
         max_length: most tokens of a row; 0 for no limit.
-        explains: each row is followed by its rationale, where it has one.
+        explains: each row is followed by its rationale, where it has one, as a task of its own.
     """
     policy = context.job.spec.training.on_too_long
     for example in iterate_examples(table) if table is not None else ():

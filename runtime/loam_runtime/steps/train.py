@@ -10,7 +10,7 @@ from loam_runtime.errors import InputError
 from loam_runtime.steps.export import choose_quantization, export_model
 from loam_runtime.steps.rows import (
     JobTables,
-    build_job_contract,
+    build_training_contract,
     encode_rows,
     read_tables,
 )
@@ -38,7 +38,7 @@ def train_adapter(
 ) -> dict[str, Any]:
     """Write `training/result.json` and what `export_model` writes; return what was measured."""
     tables = read_tables(split, synthetic)
-    contract = build_job_contract(context, tables)
+    contract = build_training_contract(context, tables)
     counts = _write_rows(context, contract, tables, plan["max_sequence_length"])
     config = build_train_config(context, plan)
     result = fit(
@@ -74,12 +74,19 @@ def _write_rows(
     context: JobContext, contract: PromptContract, tables: JobTables, max_length: int
 ) -> dict[str, int]:
     """Write the encoded rows where the workers read them; returns how many there are."""
+    form = context.job.spec.rationale_form
+    if form != "none" and not tables.has_rationales:
+        raise InputError(
+            "training.rationale asks for rationales, and no training row has one.",
+            remedy="Name their column in data.fields.rationale, use synthesis.strategy "
+            "rationale, or set training.rationale to none.",
+        )
     counts = {}
     for side, parts in (
         ("train", (tables.train, tables.synthetic)),
         ("validation", (tables.validation,)),
     ):
-        explains = side == "train" and context.job.spec.learns_rationales
+        explains = side == "train" and form == "multiTask"
         rows = [
             row
             for part in parts
@@ -87,12 +94,6 @@ def _write_rows(
         ]
         write_encoded(rows, _locate_rows(context, side))
         counts[side] = sum(not row.is_rationale for row in rows)
-        if explains and counts[side] == len(rows) > 0:
-            raise InputError(
-                "training.rationale asks for rationales, and no training row has one.",
-                remedy="Name their column in data.fields.rationale, use synthesis.strategy "
-                "rationale, or set training.rationale to none.",
-            )
     if not counts["train"]:
         raise InputError(
             f"No training row has at most {max_length} tokens.",

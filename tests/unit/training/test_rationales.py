@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from tests.tools.training_tools import fit, make_config, make_rows
 
 from loam_api.finetunejob import FineTuneJob
 from loam_runtime.data.examples import Example, to_dataset
-from loam_runtime.data.prompt import RATIONALE_PREFIX, build_contract
+from loam_runtime.data.prompt import RATIONALE_PREFIX, PromptContract, build_contract
 from loam_runtime.data.template import EncodedExample, encode_prompt
+from loam_runtime.evaluation.evaluate import evaluate_model
+from loam_runtime.models.language_model import LanguageModel
 from loam_runtime.models.loading import load_base
 from loam_runtime.sources import Sources
 from loam_runtime.steps.context import InputContext
-from loam_runtime.steps.rows import encode_rows
+from loam_runtime.steps.rows import JobTables, build_training_contract, encode_rows
 from loam_runtime.synthesis.columns import describe_data
 from loam_runtime.training.collate import collate
 from loam_runtime.training.objective import SupervisedObjective
@@ -119,12 +122,13 @@ def test_answer_prompts_know_of_no_rationale(gemma_folder, tmp_path):
 
 def test_one_switch(gemma_folder, tmp_path):
     """The ablation is one field: auto follows the strategy, and either word overrules it."""
-    wanted = {"auto": False, "multiTask": True, "none": False}
+    wanted = {"auto": "none", "multiTask": "multiTask", "prefix": "prefix", "none": "none"}
     for word, expected in wanted.items():
         context = make_context(tmp_path, gemma_folder, rationale=word)
-        assert context.job.spec.learns_rationales is expected
+        assert context.job.spec.rationale_form == expected
+        assert not context.job.spec.explains_seeds  # nobody is asked
     spec = context.job.spec
-    for word, expected in {"auto": True, "none": False}.items():
+    for word, expected in {**wanted, "auto": "multiTask"}.items():
         changed = spec.model_copy(
             update={
                 "synthesis": type(spec)
@@ -133,4 +137,70 @@ def test_one_switch(gemma_folder, tmp_path):
                 "training": spec.training.model_copy(update={"rationale": word}),
             }
         )
-        assert changed.learns_rationales is changed.explains_seeds is expected
+        assert changed.rationale_form == expected
+        assert changed.explains_seeds is (expected != "none")
+
+
+def encode_first(folder: Path, base: Path, rows: list[Example]):
+    """Contract and tokens of rows whose rationales come first."""
+    context = make_context(folder, base, rationale="prefix")
+    tables = JobTables(to_dataset(rows), None, None, None)
+    contract = build_training_contract(context, tables)
+    return contract, list(encode_rows(context, contract, tables.train, 0)), context.tokenizer
+
+
+def test_rationale_before_its_answer(gemma_folder, tmp_path):
+    """The model learns both, in the teacher's tags, as one text; a row without a rationale teaches
+    its answer alone: with the tag it would teach to leave the rationale out."""
+    rows = [Example("1", "a text", "x", rationale="for so it is"), Example("2", "b", "y")]
+    contract, encoded, tokenizer = encode_first(tmp_path, gemma_folder, rows)
+    told, given = (
+        [
+            tokenizer.decode(part, skip_special_tokens=True)
+            for part in (
+                row.input_ids[: row.num_prompt_tokens],
+                row.input_ids[row.num_prompt_tokens :],
+            )
+        ]
+        for row in encoded
+    )
+    assert told[1].strip() == "<rationale>for so it is</rationale>\n<answer>x</answer>"
+    assert given[0].endswith("<answer>")
+    assert given[1] == "y</answer>"
+    assert [row.input_ids[-1] for row in encoded] == [tokenizer.eos_token_id] * 2
+    assert contract.rationale_tokens > 8
+    assert PromptContract.from_json(contract.to_json()) == contract
+
+
+def test_answers_are_found_behind_their_rationales(gemma_folder, tmp_path):
+    """Use, evaluation and latency read the answer where training put it, and give it room."""
+    rows = [Example("1", "a", "x", rationale="r"), Example("2", "b", "y")]
+    contract, _, _ = encode_first(tmp_path, gemma_folder, rows)
+    assert contract.parse_answer(" <rationale>not y</rationale>\n<answer>X</answer>") == "x"
+    assert contract.parse_answer("<answer> y") == "y"  # cut off behind it
+    assert contract.parse_answer("x") == ""
+    old = json.loads(contract.to_json())
+    del old["rationale_tokens"]  # as an adapter of an earlier release has it
+    assert PromptContract.from_json(json.dumps(old)).parse_answer("x") == "x"
+
+
+def test_model_reasons_then_answers(gemma_folder, tmp_path):
+    """From the rows to the verdict: a model that has learned its rows by heart writes rationale
+    and answer, and both ways of measuring find the answer."""
+    words = ["red", "old", "wet", "far", "big", "new"]
+    rows = [
+        Example(str(i), f"it is {word}", "xy"[i % 2], rationale=f"{word} means {'xy'[i % 2]}")
+        for i, word in enumerate(words)
+    ]
+    contract, encoded, tokenizer = encode_first(tmp_path, gemma_folder, rows)
+    config = make_config(method="full", max_steps=80, global_batch=6, learning_rate=3e-3)
+    trained = fit(config, gemma_folder, tmp_path / "run", encoded)
+    model = load_base(Path(trained.adapter_dir), device="cpu", dtype=torch.float32)
+    lm = LanguageModel(model, tokenizer)
+    table = to_dataset(rows)
+    measured = evaluate_model(lm, table, contract, name="tuned", max_new_tokens=16, selection=table)
+    texts = [one["generatedText"] for one in measured.predictions]
+    assert sum("<rationale>" in text and "</answer>" in text for text in texts) == 6, texts
+    assert [one["generatedLabel"] for one in measured.predictions] == [row.target for row in rows]
+    assert [one["label"] for one in measured.predictions] == [row.target for row in rows]
+    assert all(max(one["probabilities"].values()) > 0.7 for one in measured.predictions)
