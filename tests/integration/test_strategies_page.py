@@ -125,6 +125,11 @@ def check_in_context(names: dict[str, Any], server: Any) -> None:
 
 def check_rationales(names: dict[str, Any], server: Any) -> None:
     assert all(text.startswith("Two times") for text in names["explained"])
+    real = zip(names["real"], names["seeds"], strict=True)
+    assert all(
+        row["rationale"] == f"So it is {seed['completion']}." and row["origin"] == "seed"
+        for row, seed in real
+    )
 
 
 CHECKS = {

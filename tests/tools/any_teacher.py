@@ -40,6 +40,8 @@ def write_any_rows(call: Call) -> Reply:
     if "Which of two answers" in call.question:
         first = re.search(r"Answer A:\n(.*)", call.question)[1]
         return Reply("A" if first.startswith("Certainly") else "B")
+    if "Which class does a text belong to" in call.question:
+        return Reply('{"label": "none of them"}')  # so nobody trusts it with the rows
     if "Continue this list" in call.question:
         return Reply(f"- {_write_sentence(rng)}")
     if "Explain how this answer follows" in call.question:

@@ -84,12 +84,25 @@ class Drawing:
         """
         return run_to_end(self._judge(rows, chain))
 
+    def explain(self, brief: TaskBrief) -> tuple[RowAnswers, dict[str, float]]:
+        """Rationales of the seeds that have none, and what the teacher cost.
+
+        Raises:
+            CredentialsError, TeacherError: the teacher refuses, or is down.
+        """
+
+        async def work() -> tuple[RowAnswers, dict[str, float]]:
+            async with self._open_client(nullcontext()) as client:
+                return await self._explain(brief, client), client.describe_usage()
+
+        return run_to_end(work())
+
     async def _draw(
         self, brief: TaskBrief, chain: FilterChain, quotas: Mapping[str, int]
     ) -> tuple[Collection, dict[str, float]]:
         teacher = self.teacher
         strategy = build_strategy(self.strategy, brief, self.sampling, is_chat=teacher.is_chat)
-        async with self._open_client(self._take_turn(brief, next(iter(quotas)))) as client:
+        async with self._open_client(self._take_turn(brief)) as client:
             collector = Collector(
                 strategy,
                 client,
@@ -142,14 +155,14 @@ class Drawing:
         self.monitor.log("seeds explained", **explained.describe())
         return explained
 
-    def _take_turn(self, brief: TaskBrief, label: str) -> AbstractAsyncContextManager[object]:
+    def _take_turn(self, brief: TaskBrief) -> AbstractAsyncContextManager[object]:
         """Wait for a job that asks the same; a model of our own costs no money twice."""
         teacher = self.teacher
         if self.journal_store is None or teacher.language_model is not None:
             return nullcontext()
         # A strategy of its own: one counts what it has composed.
         strategy = build_strategy(self.strategy, brief, self.sampling, is_chat=teacher.is_chat)
-        first = strategy.compose(0, label, 0).request
+        first = strategy.compose(0, brief.labels[0], 0).request
         name = first.compute_key(teacher.model, teacher.endpoint)
         return Lease(self.journal_store, name, monitor=self.monitor)
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from loam_runtime.data.examples import Example
@@ -152,22 +154,32 @@ class SyntheticPipeline:
                 the next call.
             CredentialsError, TeacherError: the teacher refuses, is down, or is of no use.
         """
-        from loam_runtime.synthesis.columns import read_seeds
-
         if target_count < 1:
             raise InputError(f"target_count must be 1 or more, not {target_count}.")
-        seeds, task = read_seeds(seed_examples, task)
-        brief = TaskBrief(
-            seeds=tuple(seeds),
-            is_classification=task == "classification",
-            description=task_description,
-            constraints=tuple(domain_constraints),
-            random_seed=self._random_seed,
-            task=task,
-            languages=dict(languages or {}),
-            database=fetch_database(self._filters),
+        brief = self._write_brief(
+            seed_examples, task, task_description, domain_constraints, languages or {}
         )
         return self._draw(brief, target_count)
+
+    def explain(
+        self, seed_examples: Dataset, task_description: str = "", *, task: str = ""
+    ) -> SyntheticDataset:
+        """The examples with rationales: why each answer is right, for training on both.
+
+        An example that has one keeps it, one without an input, or whose rationale the teacher did
+        not come to, has none; `report` says how many and why. Arguments are those of `generate`.
+
+        Raises:
+            InputError: examples that cannot be used.
+            CredentialsError, TeacherError: the teacher refuses, or is down.
+        """
+        brief = self._write_brief(seed_examples, task, task_description)
+        explained, usage = self._prepare_drawing(self._compute_run_id(brief, 0)).explain(brief)
+        rows = [
+            replace(seed, rationale=seed.rationale or explained.texts.get(seed.id, ""))
+            for seed in brief.seeds
+        ]
+        return SyntheticDataset(rows, brief, usage=usage, report=explained.describe())
 
     def filter(
         self, synthetic: SyntheticDataset, test_inputs: Sequence[str] = ()
@@ -228,6 +240,28 @@ class SyntheticPipeline:
                 "kept": len(kept),
                 "retention": len(kept) / len(synthetic) if len(synthetic) else None,
             },
+        )
+
+    def _write_brief(
+        self,
+        examples: Dataset,
+        task: str,
+        description: str,
+        constraints: Sequence[str] = (),
+        languages: Mapping[str, float] = MappingProxyType({}),
+    ) -> TaskBrief:
+        from loam_runtime.synthesis.columns import read_seeds
+
+        seeds, task = read_seeds(examples, task)
+        return TaskBrief(
+            seeds=tuple(seeds),
+            is_classification=task == "classification",
+            description=description,
+            constraints=tuple(constraints),
+            random_seed=self._random_seed,
+            task=task,
+            languages=dict(languages),
+            database=fetch_database(self._filters),
         )
 
     def _draw(self, brief: TaskBrief, target_count: int) -> SyntheticDataset:
