@@ -96,7 +96,7 @@ def build_report_data(
         data=_describe_data(outputs),
         synthesis=_describe_synthesis(job, outputs),
         stages=[{"name": name, "seconds": value} for name, value in seconds.items()],
-        usage=_describe_usage(job, outputs),
+        usage=describe_usage(job, outputs),
         plan=[
             {"setting": reason["field"], "value": str(reason["value"]), "reason": reason["why"]}
             for reason in outputs.plan["reasons"]
@@ -279,7 +279,8 @@ def _describe_cost(job: FineTuneJob, outputs: Outputs) -> dict[str, str]:
     return facts
 
 
-def _describe_usage(job: FineTuneJob, outputs: Outputs) -> list[Any]:
+def describe_usage(job: FineTuneJob, outputs: Outputs) -> list[Any]:
+    """What the run has used, in requests, money, seconds and tokens, as the report shows it."""
     usage = outputs.synthesis["usage"] if outputs.synthesis else {}
     training = outputs.training["training"]
     facts = {name: usage[key] for key, name in _USAGE_NAMES.items() if usage.get(key)}
