@@ -27,7 +27,8 @@ BROKEN = {"type": "ERROR", "object": {"kind": "Status", "code": 500, "reason": "
 
 
 class BreakingServer:
-    """Has the kinds of a cluster and lists no object; breaks the first watch of jobs, and tells of a job in the second."""
+    """Has the kinds of a cluster and lists no object; breaks the first watch of jobs, and tells of
+    a job in the second."""
 
     def __init__(self) -> None:
         self.num_watches = 0
