@@ -64,8 +64,10 @@ def describe_measures(measures: Mapping[str, Any]) -> list[Measure]:
         (f"Distinct {n}-grams {each}", distinct["synthetic"][n - 1], distinct["seeds"][n - 1])
         for n in (1, 2, 3)
     ]
-    for name, key in ((f"Self-BLEU {each}", "self_bleu"), ("Dispersion", "dispersion")):
-        pairs.append((name, measures[key]["synthetic"], measures[key]["seeds"]))
+    sides = ((f"Self-BLEU {each}", "self_bleu"), ("Dispersion", "dispersion"))
+    for name, key in (*sides, ("Agreement of a classifier of the seeds", "agreement")):
+        if measures[key]:
+            pairs.append((name, measures[key]["synthetic"], measures[key]["seeds"]))
     described: list[Measure] = [
         {"name": name, "synthetic": _show(value), "seeds": _show(own)} for name, value, own in pairs
     ]

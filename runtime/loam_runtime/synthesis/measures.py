@@ -22,6 +22,8 @@ MAX_SAMPLE = 100  # rows whose words are compared with one another: seconds, not
 MAX_WORDS = 200  # of each of them
 MAX_EMBEDDED = 5000
 MIN_ROWS = 2  # fewer cannot be compared with each other
+MIN_AGREEMENT_SEEDS = 20  # fewer teach a classifier of labels too little
+NUM_FOLDS = 5
 
 
 def measure_rows(
@@ -41,7 +43,8 @@ def measure_rows(
         varied. "self_bleu": mean BLEU-4 of a row against the others of the sample (Zhu et al.,
         2018), lower is more varied. "dispersion": mean cosine distance of two rows. Each of
         "synthetic" and "seeds". "novelty": cosine distance to the nearest seed, its median and
-        10th percentile.
+        10th percentile. "agreement": of each side, the share whose label a classifier gives
+        that learnt it from the seeds (of a seed, from the others); None without labels.
     """
     rng = random.Random(random_seed)
     texts, seed_texts = (
@@ -62,6 +65,7 @@ def measure_rows(
         "self_bleu": _name_sides([measure_self_bleu(it) for it in sampled]),
         "dispersion": _name_sides([measure_dispersion(it) for it in (vectors, seed_vectors)]),
         "novelty": measure_novelty(vectors, seed_vectors),
+        "agreement": measure_agreement(rows, seeds, embed) if is_classification else None,
     }
 
 
@@ -114,6 +118,39 @@ def measure_novelty(vectors: np.ndarray, seeds: np.ndarray) -> dict[str, float] 
     distances = 1 - (vectors @ seeds.T).max(axis=1)
     low, middle = np.quantile(distances, [0.1, 0.5])
     return {"p10": round(float(low), 4), "p50": round(float(middle), 4)}
+
+
+def measure_agreement(
+    rows: Sequence[Example], seeds: Sequence[Example], embed: Embed
+) -> dict[str, float] | None:
+    """Share of rows whose own label is that of a classifier of the seeds' embeddings.
+
+    What it gets right of seeds that it has not seen says how much its word is worth: rows far
+    below that are labelled otherwise than the seeds are.
+
+    Returns:
+        "synthetic" and "seeds"; None without rows, with one label or too few seeds.
+    """
+    from loam_runtime.synthesis.filters.quality_features import LabelJudge
+
+    labels = np.array([seed.target for seed in seeds])
+    if not rows or len(seeds) < MIN_AGREEMENT_SEEDS or len(set(labels)) < 2:
+        return None
+    vectors = embed([seed.input for seed in seeds])
+    folds = np.empty(len(seeds), int)
+    for label in set(labels):  # every fold has its share of every label
+        places = np.flatnonzero(labels == label)
+        folds[places] = np.arange(len(places)) % NUM_FOLDS
+    found = np.empty_like(labels)
+    for fold in range(NUM_FOLDS):
+        out = folds == fold
+        found[out] = LabelJudge(vectors[~out], labels[~out]).choose(vectors[out])
+    chosen = LabelJudge(vectors, labels).choose(embed([row.input for row in rows[:MAX_EMBEDDED]]))
+    own = np.array([row.target for row in rows[:MAX_EMBEDDED]])
+    return {
+        "synthetic": round(float((chosen == own).mean()), 4),
+        "seeds": round(float((found == labels).mean()), 4),
+    }
 
 
 def _split(texts: Sequence[str]) -> list[list[str]]:

@@ -9,6 +9,7 @@ import pytest
 
 from loam_runtime.data.examples import Example
 from loam_runtime.synthesis.measures import (
+    measure_agreement,
     measure_balance,
     measure_dispersion,
     measure_distinct,
@@ -63,3 +64,28 @@ def test_sides_are_of_one_size(num_rows: int, num_seeds: int) -> None:
     )
     assert report["sample"] == min(num_rows, num_seeds)
     assert sum(report["labels"].values()) == num_rows
+
+
+def test_agreement_sees_wrong_labels() -> None:
+    """Rows labelled otherwise than the seeds agree less; and the seeds' side is of seeds that the
+    classifier has not seen: of labels drawn by lot it would otherwise say that all is well."""
+    rng = np.random.default_rng(0)
+    places = {f"{label}{i}": label for label in "ab" for i in range(40)}
+
+    def embed(texts: list[str]) -> np.ndarray:
+        centres = {"a": [1.0, 0.0, 0.0], "b": [0.0, 1.0, 0.0]}
+        return np.array([centres[text[0]] for text in texts]) + rng.normal(0, 0.1, (len(texts), 3))
+
+    seeds = [Example(text, text, label) for text, label in places.items()]
+    wrong = [Example(f"w{i}", f"a{i}", "ab"[i % 4 == 0]) for i in range(40)]
+    assert measure_agreement(seeds, seeds, embed) == {"synthetic": 1.0, "seeds": 1.0}
+    assert measure_agreement(wrong, seeds, embed) == {"synthetic": 0.75, "seeds": 1.0}
+
+    def embed_apart(texts: list[str]) -> np.ndarray:
+        return np.eye(80)[[list(places).index(text) for text in texts]]
+
+    by_lot = measure_agreement(seeds, seeds, embed_apart)
+    assert by_lot["synthetic"] == 1.0
+    assert by_lot["seeds"] < 0.8
+    assert measure_agreement(seeds, seeds[:10], embed) is None
+    assert measure_agreement(seeds, seeds[:40], embed) is None

@@ -130,6 +130,12 @@ class LabelJudge:
             self._model = LogisticRegression(C=10.0, class_weight="balanced", max_iter=500)
             self._model.fit(vectors, labels)
 
+    def choose(self, vectors: np.ndarray) -> np.ndarray:
+        """[num_texts]: the label of each."""
+        if self._model is None:
+            return np.full(len(vectors), self._names[0])
+        return self._model.predict(vectors)
+
     def score(self, vectors: np.ndarray, labels: Sequence[str]) -> np.ndarray:
         """[num_texts, 2]: log-probability of the label named, and its lead over the best other."""
         if self._model is None:
