@@ -14,11 +14,19 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from loam_api.status import MAX_REVIEWED_ROWS
 
 SPOT_CHECK_FILE = "data/spot_check.csv"  # under the run's folder
+ROW_MARK = "row-"  # before an id where a person reads it; may be left out where one writes it
 ANNOTATION = "loam.dev/review"  # approved or rejected
 ROWS_ANNOTATION = "loam.dev/review-rows"  # ids of rejected rows, by commas
+GOOD_ROWS_ANNOTATION = "loam.dev/review-good-rows"  # ids of rows marked good, by commas
 RUN_ANNOTATION = "loam.dev/review-run"  # the run that was looked at; without it, any
 BY_ANNOTATION = "loam.dev/review-by"  # who decided, for the record
-ANNOTATIONS = (ANNOTATION, ROWS_ANNOTATION, RUN_ANNOTATION, BY_ANNOTATION)
+ANNOTATIONS = (
+    ANNOTATION,
+    ROWS_ANNOTATION,
+    GOOD_ROWS_ANNOTATION,
+    RUN_ANNOTATION,
+    BY_ANNOTATION,
+)
 
 RowId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 

@@ -110,6 +110,11 @@ class Review(StatusModel):
     rejected_rows: list[Word] = Field(
         default_factory=list, max_length=MAX_REVIEWED_ROWS, description="Row ids of the sample."
     )
+    good_rows: list[Word] = Field(
+        default_factory=list,
+        max_length=MAX_REVIEWED_ROWS,
+        description="Row ids that were marked good: rows nearest to them stay.",
+    )
     by: Word = Field(default="", description="As who decided says it; not checked.")
     time: Time = Field(default="", description="When the decision was seen, RFC 3339.")
 

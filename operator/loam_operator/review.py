@@ -12,6 +12,8 @@ from loam_api.finetunejob import FineTuneJobSpec
 from loam_api.review import (
     ANNOTATION,
     BY_ANNOTATION,
+    GOOD_ROWS_ANNOTATION,
+    ROW_MARK,
     ROWS_ANNOTATION,
     RUN_ANNOTATION,
     SPOT_CHECK_FILE,
@@ -36,18 +38,29 @@ def read_review(job: JobView, status: FineTuneJobStatus, now: datetime) -> Revie
     run_key = status.run_key or ""
     if word not in DECISIONS or job.review.get(RUN_ANNOTATION, run_key).strip() != run_key:
         return None
-    named = job.review.get(ROWS_ANNOTATION, "").split(",")
-    rows = [clean_text(one) for one in named] if word == "rejected" else []
-    rows = list(dict.fromkeys(one for one in rows if one))
-    if len(rows) > MAX_REVIEWED_ROWS or any(len(one) > _ID_LENGTH for one in rows):
+    rows = _read_ids(job, ROWS_ANNOTATION) if word == "rejected" else []
+    good = [one for one in _read_ids(job, GOOD_ROWS_ANNOTATION) if one not in rows]
+    if not (_is_bounded(rows) and _is_bounded(good)):
         return None
     return Review(
         decision="rejected" if word == "rejected" else "approved",
         run_key=run_key,
         rejected_rows=rows,
+        good_rows=good,
         by=clean_text(job.review.get(BY_ANNOTATION, ""))[:_ID_LENGTH],
         time=format_time(now),
     )
+
+
+def _read_ids(job: JobView, name: str) -> list[str]:
+    """The row ids of an annotation, each once."""
+    words = job.review.get(name, "").split(",")
+    named = (clean_text(one).removeprefix(ROW_MARK) for one in words)
+    return list(dict.fromkeys(one for one in named if one))
+
+
+def _is_bounded(ids: list[str]) -> bool:
+    return len(ids) <= MAX_REVIEWED_ROWS and all(len(one) <= _ID_LENGTH for one in ids)
 
 
 def refuses_all(review: Review) -> bool:
@@ -71,7 +84,10 @@ def _describe_mistake(job: JobView, run_key: str) -> str:
     run = clean_text(job.review.get(RUN_ANNOTATION, run_key))[:_ID_LENGTH]
     if run != run_key:
         return f"The annotation {RUN_ANNOTATION} names {run}: it was for other rows."
-    return f"The annotation {ROWS_ANNOTATION} may name {MAX_REVIEWED_ROWS} row ids, by commas."
+    return (
+        f"The annotations {ROWS_ANNOTATION} and {GOOD_ROWS_ANNOTATION} may name "
+        f"{MAX_REVIEWED_ROWS} row ids each, by commas."
+    )
 
 
 def describe_decision(review: Review) -> str:
@@ -91,6 +107,7 @@ def build_decision(review: Review | None) -> str:
     return ReviewDecision(
         decision=review.decision,
         rejected_rows=review.rejected_rows,
+        good_rows=review.good_rows,
         by=review.by,
         time=review.time,
     ).model_dump_json()

@@ -145,6 +145,7 @@ def _decide_in_cluster(name: str, decision: ReviewDecision, namespace: str) -> s
         {
             review.ANNOTATION: decision.decision,
             review.ROWS_ANNOTATION: ",".join(decision.rejected_rows) or None,
+            review.GOOD_ROWS_ANNOTATION: ",".join(decision.good_rows) or None,
             review.RUN_ANNOTATION: state.run_key or None,
             review.BY_ANNOTATION: decision.by,
         },

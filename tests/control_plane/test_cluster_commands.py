@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from tests.tools.control_plane import ControlPlane
@@ -65,7 +66,7 @@ def test_wait_and_retry_follow_a_job(
 
 
 def test_a_review_is_decided_by_command_and_by_annotation(
-    control_plane: ControlPlane, operator: OperatorProcess, stage: Stage
+    control_plane: ControlPlane, operator: OperatorProcess, stage: Stage, tmp_path: Path
 ):
     """A person at a terminal and a pipeline in Git speak the same language; while they think,
     there is no RayJob that could hold a GPU."""
@@ -83,8 +84,10 @@ def test_a_review_is_decided_by_command_and_by_annotation(
         assert job["status"]["phase"] == "AwaitingReview"
         assert f"runs/{RUN_KEY}/data/spot_check.csv" in job["status"]["conditions"][0]["message"]
         assert stage.find_ray_job(f"{name}-train-a2") is None
+    file = tmp_path / "verdicts.csv"
+    file.write_text("row id,verdict\nrow-a1,bad\nrow-b2,bad\nrow-c3,good\nrow-d4,\n")
     code, _, told = run_loam(
-        control_plane, stage, "reject", "by-hand", "--rows", "row-a1,b2", "--by", "anna"
+        control_plane, stage, "approve", "by-hand", "--verdicts", str(file), "--by", "anna"
     )
     assert code == 0, told
     stage.change_job("by-git", {"metadata": {"annotations": {"loam.dev/review": "approved"}}})
@@ -95,6 +98,7 @@ def test_a_review_is_decided_by_command_and_by_annotation(
         variables = {one["name"]: one.get("value") for one in head["containers"][0]["env"]}
         environments[name] = json.loads(variables["LOAM_REVIEW"])
     assert environments["by-hand"]["rejected_rows"] == ["a1", "b2"]
+    assert environments["by-hand"]["good_rows"] == ["c3"]
     assert environments["by-git"]["decision"] == "approved"
     review = stage.get_job("by-hand")["status"]["review"]
     assert (review["by"], review["runKey"]) == ("anna", RUN_KEY)

@@ -12,13 +12,13 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from loam_api.review import ROW_MARK
 from loam_runtime.data.examples import Example
 from loam_runtime.errors import InputError
 
 COLUMNS = ("row id", "input", "target", "score", "source", "verdict", "comment")
 GOOD = ("good", "ok", "yes", "y", "1", "true", "approved", "approve")
 BAD = ("bad", "no", "n", "0", "false", "rejected", "reject")
-_ID_MARK = "row-"
 _ACTIVE = ("=", "+", "-", "@", "\t", "\r", "\n")
 _MAX_LISTED = 20
 _MAX_CELL = 32_000  # a spreadsheet's own limit is 32,767 characters
@@ -81,12 +81,12 @@ def list_ids(data: bytes) -> list[str]:
 
 def mark_id(row_id: str) -> str:
     """An id as a person sees it."""
-    return f"{_ID_MARK}{row_id}"
+    return f"{ROW_MARK}{row_id}"
 
 
 def unmark_id(text: str) -> str:
     """The id that a person gave, with or without the mark."""
-    return text.strip().removeprefix(_ID_MARK)
+    return text.strip().removeprefix(ROW_MARK)
 
 
 def _find_problem(row_id: str, word: str, seen: set[str], known_ids: Sequence[str] | None) -> str:

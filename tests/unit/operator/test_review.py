@@ -11,7 +11,13 @@ from tests.unit.operator.test_news import Reader
 from tests.unit.operator.world import RUN_KEY
 
 from loam_api.progress_document import ProgressDocument, ResultDocument
-from loam_api.review import ANNOTATION, BY_ANNOTATION, ROWS_ANNOTATION, RUN_ANNOTATION
+from loam_api.review import (
+    ANNOTATION,
+    BY_ANNOTATION,
+    GOOD_ROWS_ANNOTATION,
+    ROWS_ANNOTATION,
+    RUN_ANNOTATION,
+)
 
 OPENAI = {"kind": "openai", "openai": {"baseURL": "https://teacher.example/v1", "model": "m"}}
 
@@ -22,7 +28,12 @@ def make_lane(teacher: dict[str, Any] = OPENAI, **spec: Any) -> Lane:
 
 
 def decide(lane: Lane, word: str, **annotations: str) -> None:
-    names = {"rows": ROWS_ANNOTATION, "run": RUN_ANNOTATION, "by": BY_ANNOTATION}
+    names = {
+        "rows": ROWS_ANNOTATION,
+        "good": GOOD_ROWS_ANNOTATION,
+        "run": RUN_ANNOTATION,
+        "by": BY_ANNOTATION,
+    }
     said = {names[name]: value for name, value in annotations.items()}
     lane.world.update_job(review={ANNOTATION: word, **said})
 
@@ -70,6 +81,33 @@ def test_approval_goes_on_and_is_recorded():
     assert (review.decision, review.by, review.run_key) == ("approved", "anna", RUN_KEY)
     assert review.time.startswith("2026-01-01T")
     assert "anna approved the synthetic rows." in [one.message for one in reader.news]
+
+
+@pytest.mark.parametrize("word", ["approved", "rejected"])
+def test_good_rows_are_handed_to_the_pods(word: str):
+    """Rows that are marked good keep rows like them from leaving with a rejected one: unsaid to
+    the pods, a person's work is lost. Ids are taken as the sample shows them, too; a row that is
+    both rejected and good is rejected."""
+    lane = make_lane()
+    launches = lane.note_launches()
+    lane.run_until("AwaitingReview")
+    decide(lane, word, rows="a1", good="row-c3, c3,d4,a1")
+    lane.run_until("Succeeded")
+    told = json.loads(launches[1].review)
+    is_rejected = word == "rejected"
+    assert told["rejected_rows"] == (["a1"] if is_rejected else [])
+    assert told["good_rows"] == (["c3", "d4"] if is_rejected else ["c3", "d4", "a1"])
+    assert lane.status.review.good_rows == told["good_rows"]
+
+
+def test_too_many_good_rows_do_not_count():
+    """A list that the status cannot hold is told, not cut short in silence."""
+    lane = make_lane()
+    lane.run_until("AwaitingReview")
+    decide(lane, "approved", good=",".join(f"g{number}" for number in range(501)))
+    lane.work()
+    assert lane.status.phase == "AwaitingReview"
+    assert "loam.dev/review-good-rows" in lane.message
 
 
 def test_rejected_rows_are_handed_to_the_pods():
