@@ -16,6 +16,7 @@ from loam_runtime.observability.relay import RelayedMonitor
 from loam_runtime.stages import StageRunner
 from loam_runtime.storage.registry import open_store
 from loam_runtime.storage.run_store import RunStore
+from loam_runtime.training.local import defer_interrupts
 
 
 @pytest.fixture
@@ -57,3 +58,10 @@ def test_a_swallowed_signal_ends_the_run_before_the_next_stage(
 
 def test_nothing_stops_unasked(installed: None):
     raise_if_requested()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_behind_the_last_step_is_not_lost(number: signal.Signals):
+    """Training asks after each step; a caller with more to do would go on as if nobody had come."""
+    with pytest.raises(KeyboardInterrupt), defer_interrupts():
+        signal.raise_signal(number)

@@ -61,6 +61,9 @@ def fit_locally(
 def defer_interrupts() -> Iterator[Callable[[], bool]]:
     """Let the first Ctrl-C or SIGTERM only be noted, so that a step is never torn; a second one
     acts as it would have. Yields whether one came. Only the main thread can do this.
+
+    Raises:
+        KeyboardInterrupt: at the end, where one came and nobody had asked any more.
     """
     noted = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -79,3 +82,5 @@ def defer_interrupts() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+    if noted.is_set():
+        raise KeyboardInterrupt
