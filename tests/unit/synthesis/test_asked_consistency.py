@@ -13,7 +13,10 @@ from tests.unit.synthesis.conftest import make_example
 from loam_runtime.data.examples import Example
 from loam_runtime.errors import InputError
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
-from loam_runtime.synthesis.filters.asked_consistency import AskedConsistencyFilter
+from loam_runtime.synthesis.filters.asked_consistency import (
+    MEASURED_AT_ONCE,
+    AskedConsistencyFilter,
+)
 from loam_runtime.synthesis.filters.base import Verdict
 from loam_runtime.synthesis.filters.trust import compute_trust
 from loam_runtime.synthesis.strategies.base import TaskBrief
@@ -131,8 +134,18 @@ def test_untrusted_drops_nothing(said: str) -> None:
 def test_untrusted_may_fail() -> None:
     """With `fail` the job ends before a row is written, saying the figures."""
     teacher = Teacher(lambda text, _: answer("delivery"))
-    with pytest.raises(InputError, match="6 of 12 seeds"):
+    with pytest.raises(InputError, match="of 10 seeds"):
         judge(make_filter(on_untrusted="fail"), teacher, [])
+
+
+def test_a_hopeless_teacher_is_not_asked_on() -> None:
+    """Once the seeds that are left cannot make it trusted, they are money for nothing; nor can a
+    third order make a majority of two that named no label."""
+    teacher = Teacher(lambda text, _: "I would rather not.")
+    filter_ = make_filter(20)
+    asyncio.run(filter_.measure(teacher.ask))
+    assert len(teacher.requests) == 2 * 2 * MEASURED_AT_ONCE
+    assert (filter_.describe()["trusted"], filter_.describe()["seeds_measured"]) == (False, 20)
 
 
 def test_too_few_seeds_cost_nothing() -> None:

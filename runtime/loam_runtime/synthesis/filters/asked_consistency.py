@@ -2,9 +2,9 @@
 
 For teachers that give no log-probabilities (`consistency` is for those that do). The answer is
 one of the labels, held to them by a schema where the endpoint takes one; the label of a row is
-what two of three orders of the examples agree on, so the third is asked only where the first two
-differ. As there, the filter is first measured on the seeds, none of which is among the examples of
-the prompt that judges it: where it is not better than always saying the majority class, it is not
+what two of three orders of the examples agree on, so the third is asked only where it can decide.
+As there, the filter is first measured on the seeds, none of which is among the examples of the
+prompt that judges it: where it is not better than always saying the majority class, it is not
 trusted and drops nothing.
 """
 
@@ -21,11 +21,10 @@ from loam_runtime.data.normalize import normalize_text
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
 from loam_runtime.synthesis.filters.base import Ask, Verdict
 from loam_runtime.synthesis.filters.trust import (
-    SIGNIFICANCE,
     OnUntrusted,
     Trust,
+    can_be_trusted,
     choose_measured,
-    compute_majority_share,
     compute_trust,
     cut_folds,
     draw_orders,
@@ -36,6 +35,7 @@ from loam_runtime.synthesis.strategies.base import TaskBrief
 MAX_SHOTS = 24  # of all labels together, but one of each at least
 MAX_SHOTS_PER_LABEL = 4
 MAX_MEASURED_SEEDS = 40  # each costs up to three requests
+MEASURED_AT_ONCE = 10
 KEY = "label"  # of the answer's one value
 
 Vote = str | None  # a label; "" for an answer that names none; None for no answer
@@ -96,15 +96,21 @@ class AskedConsistencyFilter:
             enough=MAX_MEASURED_SEEDS,
             most=MAX_MEASURED_SEEDS,
         )
-        own = [seed.target for seed in measured]
-        if compute_majority_share(own) ** len(own) < SIGNIFICANCE:
-            votes = await self._poll(self._hide_each(measured), ask)
-            found = [_find_majority(given) for given in votes]
-        else:
-            found = [""] * len(own)  # too few to prove anything, were all of them right
-        self._trust = compute_trust(own, found)
+        self._trust = await self._measure_on(measured, ask)
         if not self._trust.is_trusted and self._on_untrusted == "fail":
             raise self._trust.refuse()
+
+    async def _measure_on(self, seeds: list[Example], ask: Ask) -> Trust:
+        """Until all were asked about, or the rest could not make it trusted any more."""
+        seeds = random.Random(self._brief.random_seed).sample(seeds, len(seeds))
+        queries = self._hide_each(seeds)
+        own = [seed.target for seed in seeds]
+        found: list[str] = []
+        while len(found) < len(own) and can_be_trusted(own, found):
+            votes = await self._poll(queries[len(found) :][:MEASURED_AT_ONCE], ask)
+            found += [_find_majority(given) for given in votes]
+        asked = own[: len(found)] or own
+        return compute_trust(asked, found or [""] * len(own))
 
     async def judge(self, rows: Sequence[Example], ask: Ask) -> list[Verdict]:
         """See `AskedFilter`. The score of a dropped row is its label's share of the votes."""
@@ -138,14 +144,11 @@ class AskedConsistencyFilter:
         return [_Query(seed.input, hidden.get(seed.id, frozenset())) for seed in seeds]
 
     async def _poll(self, queries: Sequence[_Query], ask: Ask) -> list[list[Vote]]:
-        """The votes on each text; a third one only where the first two differ."""
+        """The votes on each text; a third one only where it can decide."""
         votes: list[list[Vote]] = [[] for _ in queries]
         for orders in (self._orders[:2], self._orders[2:]):
             places = [
-                place
-                for place, given in enumerate(votes)
-                if not _find_majority(given)
-                for _ in orders
+                place for place, given in enumerate(votes) if _may_agree(given) for _ in orders
             ]
             requests = [
                 self._compose(queries[place], orders[turn % len(orders)])
@@ -216,6 +219,11 @@ class AskedConsistencyFilter:
             return Verdict()
         reason = f"labelled {label} when asked" if label else "labelled differently each time"
         return Verdict(reason, round(votes.count(row.target) / len(votes), 4))
+
+
+def _may_agree(votes: Sequence[Vote]) -> bool:
+    """Whether one more vote may make a majority: not where there is one, or none gave a label."""
+    return not votes or (any(votes) and not _find_majority(votes))
 
 
 def _find_majority(votes: Sequence[Vote]) -> str:

@@ -80,6 +80,16 @@ def compute_trust(labels: Sequence[str], found: Sequence[str]) -> Trust:
     return Trust(num_correct, len(labels), majority, float(test.pvalue))
 
 
+def can_be_trusted(labels: Sequence[str], found: Sequence[str]) -> bool:
+    """Whether it would be trusted if it were right on all that are left.
+
+    Args:
+        labels: [num_seeds]
+        found: for the first of them, as in `compute_trust`.
+    """
+    return compute_trust(labels, [*found, *labels[len(found) :]]).is_trusted
+
+
 def compute_majority_share(labels: Sequence[str]) -> float:
     """Share of the commonest label."""
     return max(Counter(labels).values()) / len(labels)
