@@ -23,6 +23,7 @@ from loam_api.crd import KINDS, PROFILE_COLUMNS, build_crd
 from loam_api.finetuneprofile import FineTuneProfile
 from loam_api.validation import ManifestError, validate_profile
 
+HEARD = 'loam_operator_watch_events_total{kind="finetuneprofiles"}'
 PLACE = {"group": "loam.dev", "version": "v1alpha1", "plural": "finetuneprofiles"}
 EXAMPLE: dict[str, Any] = yaml.safe_load((ROOT / "examples/profile/profile.yaml").read_text())
 CHAPTER = (ROOT / "docs/operations.md").read_text().partition("## Several teams")[2]
@@ -43,24 +44,6 @@ def profiles(control_plane: ControlPlane) -> Iterator[client.CustomObjectsApi]:
 
 
 @pytest.fixture
-def apply(profiles: client.CustomObjectsApi) -> Apply:
-    """Creates a profile, or changes its spec."""
-
-    def put(name: str, **spec: Any) -> None:
-        body = make_profile(name, **spec)
-        try:
-            profiles.create_cluster_custom_object(**PLACE, body=body)
-        except ApiException as error:
-            if error.status != 409:
-                raise
-            held = profiles.get_cluster_custom_object(**PLACE, name=name)
-            body["metadata"]["resourceVersion"] = held["metadata"]["resourceVersion"]
-            profiles.replace_cluster_custom_object(**PLACE, name=name, body=body)
-
-    return put
-
-
-@pytest.fixture
 def operator(
     control_plane: ControlPlane, namespace: str, tmp_path: Path, profiles: client.CustomObjectsApi
 ) -> Iterator[OperatorProcess]:
@@ -71,6 +54,26 @@ def operator(
         POD_NAMESPACE=namespace,
     ) as running:
         yield running
+
+
+@pytest.fixture
+def apply(profiles: client.CustomObjectsApi, operator: OperatorProcess) -> Apply:
+    """Creates a profile, or changes its spec; the operator has heard of it then."""
+
+    def put(name: str, **spec: Any) -> None:
+        heard = operator.count(HEARD)
+        body = make_profile(name, **spec)
+        try:
+            profiles.create_cluster_custom_object(**PLACE, body=body)
+        except ApiException as error:
+            if error.status != 409:
+                raise
+            held = profiles.get_cluster_custom_object(**PLACE, name=name)
+            body["metadata"]["resourceVersion"] = held["metadata"]["resourceVersion"]
+            profiles.replace_cluster_custom_object(**PLACE, name=name, body=body)
+        wait_until(lambda: operator.count(HEARD) > heard, f"the operator to hear of {name}")
+
+    return put
 
 
 @pytest.fixture
