@@ -7,10 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loam_runtime.errors import InputError
 from loam_runtime.models.checks import check_model_folder
 from loam_runtime.storage.cache import cache_dir, digest_path, keep
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +57,7 @@ def _write_safetensors(path: Path, folder: Path) -> None:
     _check_tokenizer(tokenizer, path)
     tokenizer.save_pretrained(folder)
     _forget_quantization(model)
-    model.save_pretrained(folder)
+    _save(model, folder)
 
 
 @contextmanager
@@ -67,6 +71,12 @@ def _parse_once() -> Iterator[None]:
         yield
     finally:
         gguf.GGUFReader = reader
+
+
+def _save(model: PreTrainedModel, folder: Path) -> None:
+    # Else it writes on rank 0 only: a worker of a higher rank may be a machine with its own cache.
+    model.should_save_on_this_rank = lambda is_main_process: True
+    model.save_pretrained(folder)
 
 
 def _forget_quantization(model: object) -> None:

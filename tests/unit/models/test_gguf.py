@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,27 @@ def test_two_processes_convert_once(
         process.join(timeout=60)
         assert process.exitcode == 0
     assert count_conversions(tmp_path) == 1
+
+
+@pytest.fixture
+def second_rank() -> Iterator[None]:
+    """This process as the second of two ranks; nobody answers collectives, and nobody needs to."""
+    from torch import distributed
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    distributed.init_process_group("fake", rank=1, world_size=2, store=FakeStore())
+    yield
+    distributed.destroy_process_group()
+
+
+def test_any_rank_converts(tiny_folder: Path, tmp_path: Path, second_rank: None) -> None:
+    """A training worker on a machine of its own has a cache of its own, whatever its rank:
+    transformers saves on the first rank alone."""
+    from transformers import AutoModelForCausalLM
+
+    gguf._save(AutoModelForCausalLM.from_pretrained(tiny_folder), tmp_path / "saved")
+    assert (tmp_path / "saved" / "config.json").is_file()
+    assert (tmp_path / "saved" / "model.safetensors").is_file()
 
 
 class _Tokenizer:
