@@ -35,7 +35,7 @@ PROGRAMS = (
     *("buildah", "conntrack", "containerd", "ctr", "gcc"),
     *("ip", "iptables", "mmdebstrap", "runc"),
 )
-START_TIMEOUT_SECONDS = 120
+START_TIMEOUT_SECONDS = 300
 CLUSTER_DOMAIN = "cluster.local"
 GPU = "nvidia.com/gpu"
 
@@ -77,7 +77,7 @@ class Node:
         self.images.provide_pause()
         self._start_parts()
         self._group_kill.start()
-        wait_until(self._is_ready, "the node to be ready", START_TIMEOUT_SECONDS)
+        self._processes.wait_until("kubelet", self._is_ready, START_TIMEOUT_SECONDS)
         self._start_kuberay()
 
     def stop(self) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 
-class TcpRelay:
+class TcpRelay(ABC):
     """Listens on a free port of this machine.
 
     Args:
@@ -45,6 +46,6 @@ class TcpRelay:
             self.close()
             thread.join()
 
+    @abstractmethod
     def _relay(self, client: socket.socket) -> None:
         """Serve one connection to its end."""
-        raise NotImplementedError
