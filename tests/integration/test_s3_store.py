@@ -13,8 +13,9 @@ from tests.tools.s3_server import S3Server
 from loam_runtime.errors import CredentialsError, FencedError, InputError, StorageError
 from loam_runtime.storage.base import ConflictError, NotFoundError, ObjectInfo
 from loam_runtime.storage.cache import fetch
+from loam_runtime.storage.conditions import supports_conditions
 from loam_runtime.storage.registry import open_store
-from loam_runtime.storage.run_store import RunStore, supports_conditions
+from loam_runtime.storage.run_store import RunStore
 from loam_runtime.storage.s3 import SMALL_BYTES, RetryPolicy, S3Store
 from loam_runtime.storage.transfer import download_folder, upload_folder
 

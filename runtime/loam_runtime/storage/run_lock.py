@@ -3,11 +3,13 @@
 The lock is one object. Its token only ever grows; whoever wrote the highest token owns the
 run, and every earlier owner is fenced out. It is never deleted, so tokens never repeat.
 
-A held lock is taken over only
+A held lock is taken over at once only
 - by a later attempt of the same owner: whoever starts an attempt has given up the earlier;
 - in a cluster, by the same attempt when its pods are others than before (a queue took the first
   ones away), and by a job that was created anew under the owner's name;
 - on the same host, when the process that holds it no longer runs (or is this one).
+
+Else it is a lease (`run_lease`), which another may take over when it was not renewed.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import os
 import socket
 import uuid
 from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 from loam_runtime.errors import FencedError, RunTakenError, StorageError
 from loam_runtime.storage.processes import is_running, read_start
@@ -36,6 +39,9 @@ class LockRecord:
         held: False once the owner has let go.
         uid: of the job's object in a cluster; "" on a laptop.
         incarnation: of the attempt's pods in a cluster; "" on a laptop.
+        renew_seconds: how often the holder writes it anew; 0 for one that does not: its store has
+            no conditional puts, or its Loam is an older one.
+        num_renewals: tells two writes of one holder apart.
     """
 
     token: int
@@ -48,12 +54,17 @@ class LockRecord:
     held: bool = True
     uid: str = ""
     incarnation: str = ""
+    renew_seconds: float = 0.0
+    num_renewals: int = 0
 
     def to_bytes(self) -> bytes:
         return json.dumps(asdict(self), indent=1).encode()
 
     def release(self) -> LockRecord:
         return replace(self, held=False)
+
+    def renew(self) -> LockRecord:
+        return replace(self, num_renewals=self.num_renewals + 1)
 
 
 def parse_lock(data: bytes) -> LockRecord:
@@ -71,21 +82,17 @@ def parse_lock(data: bytes) -> LockRecord:
         ) from exc
 
 
-def claim_lock(
+def build_claim(
     current: LockRecord | None,
     owner: str,
     attempt: int,
     *,
     uid: str = "",
     incarnation: str = "",
+    renew_seconds: float = 0.0,
 ) -> LockRecord:
-    """The record to write in place of `current`.
-
-    Raises:
-        RunTakenError: the holder is another job, and may still be writing.
-        FencedError: it is another process of this one, and may.
-    """
-    claim = LockRecord(
+    """The record by which this process would take over from `current`."""
+    return LockRecord(
         token=current.token + 1 if current else 1,
         owner=owner,
         attempt=attempt,
@@ -95,32 +102,46 @@ def claim_lock(
         nonce=uuid.uuid4().hex,
         uid=uid,
         incarnation=incarnation,
+        renew_seconds=renew_seconds,
     )
-    if current is not None and not _may_take(current, claim):
-        raise _build_refusal(current, claim)
-    return claim
 
 
-def _build_refusal(current: LockRecord, claim: LockRecord) -> FencedError:
+def judge_claim(
+    current: LockRecord | None, claim: LockRecord
+) -> Literal["take", "watch", "refuse"]:
+    """Whether the claim may be written, at once or when nobody renews the lock."""
+    if current is None or not current.held:
+        return "take"
+    if current.owner == claim.owner and _is_later(current, claim):
+        return "take"
+    if current.host == claim.host:
+        is_free = current.pid == claim.pid or not is_running(current.pid, current.started)
+        return "take" if is_free else "refuse"
+    is_outdated = current.owner == claim.owner and claim.attempt < current.attempt
+    return "watch" if current.renew_seconds and not is_outdated else "refuse"
+
+
+def build_refusal(current: LockRecord, claim: LockRecord) -> FencedError:
+    """What whoever may not take the lock is told.
+
+    A `RunTakenError` where the holder is another job; else it is another process of this one.
+    """
     words = (
         f"The run is being written by attempt {current.attempt} of {current.owner} "
         f"(process {current.pid} on {current.host})."
     )
-    gone = "if its machine is gone, remove the run's lock.json."
     if current.owner == claim.owner:
-        return FencedError(words, remedy=f"Wait until it ends, or stop it; {gone}")
+        return FencedError(words, remedy=f"Wait until it ends, or stop it{_say_gone(current)}")
+    remedy = f"It makes the same, in the same place: wait until {current.owner} ends"
+    return RunTakenError(words, remedy=remedy + _say_gone(current))
+
+
+def _say_gone(current: LockRecord) -> str:
+    if current.renew_seconds:  # then it has just shown that it lives
+        return "."
     if current.uid:  # two objects of one name never exist at a time: its own name is let in
-        gone = "if that job was deleted and its pods are gone, apply it again under its own name."
-    remedy = f"It makes the same, in the same place: wait until {current.owner} ends; {gone}"
-    return RunTakenError(words, remedy=remedy)
-
-
-def _may_take(current: LockRecord, claim: LockRecord) -> bool:
-    if not current.held or (current.owner == claim.owner and _is_later(current, claim)):
-        return True
-    if current.host != socket.gethostname():
-        return False
-    return current.pid == os.getpid() or not is_running(current.pid, current.started)
+        return "; if that job was deleted and its pods are gone, apply it again under its own name."
+    return "; if its machine is gone, remove the run's lock.json."
 
 
 def _is_later(current: LockRecord, claim: LockRecord) -> bool:

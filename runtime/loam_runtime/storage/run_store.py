@@ -16,13 +16,12 @@ import logging
 import math
 import threading
 import time
-import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from loam_runtime.errors import FencedError, StorageError
+from loam_runtime.errors import FencedError
 from loam_runtime.storage.base import (
     ConflictError,
     NotFoundError,
@@ -32,7 +31,15 @@ from loam_runtime.storage.base import (
     check_prefix,
     join_key,
 )
-from loam_runtime.storage.run_lock import LockRecord, claim_lock, parse_lock
+from loam_runtime.storage.conditions import supports_conditions
+from loam_runtime.storage.run_lease import PERIODS_TO_EXPIRE, RENEW_SECONDS, Renewal, outlasts
+from loam_runtime.storage.run_lock import (
+    LockRecord,
+    build_claim,
+    build_refusal,
+    judge_claim,
+    parse_lock,
+)
 from loam_runtime.storage.transfer import download_folder, upload_folder
 
 LATEST_KEY = "latest.json"
@@ -45,39 +52,20 @@ MAX_CLAIMS = 5  # lost races for the lock before giving up
 logger = logging.getLogger(__name__)
 
 
-def supports_conditions(store: ObjectStore, prefix: str = "") -> bool:
-    """Whether the store honours conditional puts, found out by trying under `prefix`."""
-    key = join_key(prefix, f"probe-{uuid.uuid4().hex}")
-    stale_etag = store.put(key, b"first")
-    store.put(key, b"second")
-    try:
-        return all(
-            _is_refused(store, key, **condition)
-            for condition in ({"if_none_match": True}, {"if_match": stale_etag})
-        )
-    finally:
-        store.delete(key)
-
-
-def _is_refused(store: ObjectStore, key: str, **condition: Any) -> bool:
-    try:
-        store.put(key, b"third", **condition)
-    except ConflictError:
-        return True
-    except StorageError:  # some stores answer that they have no such thing
-        return False
-    return False
-
-
 class RunStore:
     """One run's folder. Writing needs the lock; reading does not.
 
     Keys are relative to the run's folder. A write looks at the lock at most every
     `FENCE_CHECK_SECONDS`, publication before each of its steps: a fenced-out writer may leave
     a stray object behind, but publishes nothing.
+
+    Args:
+        renew_seconds: how often the lock is renewed while this process holds it.
     """
 
-    def __init__(self, store: ObjectStore, run_key: str) -> None:
+    def __init__(
+        self, store: ObjectStore, run_key: str, *, renew_seconds: float = RENEW_SECONDS
+    ) -> None:
         self._store = store
         self._run_key = run_key
         self._prefix = check_key(f"runs/{run_key}")
@@ -86,6 +74,8 @@ class RunStore:
         self._token = 0  # 0: the lock is not ours
         self._checked_at = -math.inf
         self._mutex = threading.Lock()
+        self._renew_seconds = renew_seconds
+        self._renewal: Renewal | None = None
 
     @property
     def token(self) -> int:
@@ -100,10 +90,12 @@ class RunStore:
         uid: str = "",
         incarnation: str = "",
     ) -> None:
-        """Become the run's one writer, by the rules of `run_lock`.
+        """Become the run's one writer, by the rules of `run_lock`; it is renewed until `release`.
 
-        Where the store does not honour conditional puts, two writers that begin in the same
-        instant may both believe to hold the lock until their next look; a warning says so.
+        Waits, for three periods of the lease at most, where it is not known whether the holder
+        still lives. Where the store does not honour conditional puts, two writers that begin in
+        the same instant may both believe to hold the lock until their next look, and there is no
+        lease; a warning says so.
 
         Args:
             owner: the job, the same in all its attempts.
@@ -113,6 +105,29 @@ class RunStore:
         Raises:
             FencedError: another writer holds it and may still be running.
         """
+        self._find_conditions()
+        renew_seconds = self._renew_seconds if self.has_conditions else 0.0
+        for _ in range(MAX_CLAIMS):
+            current, etag = self._read_lock()
+            claim = build_claim(
+                current,
+                owner,
+                attempt,
+                uid=uid,
+                incarnation=incarnation,
+                renew_seconds=renew_seconds,
+            )
+            if not self._await_turn(current, etag, claim):
+                continue
+            with contextlib.suppress(ConflictError):
+                self._write_lock(claim, etag)
+                self._token = claim.token
+                self.check_fence()
+                self._keep_renewing()
+                return
+        raise FencedError(f"Other writers kept taking the lock of {self.uri}.")
+
+    def _find_conditions(self) -> None:
         self.has_conditions = supports_conditions(self._store, self._prefix)
         if not self.has_conditions:
             logger.warning(
@@ -120,15 +135,40 @@ class RunStore:
                 "that start at the same moment from both writing.",
                 self._store.uri,
             )
-        for _ in range(MAX_CLAIMS):
-            current, etag = self._read_lock()
-            claim = claim_lock(current, owner, attempt, uid=uid, incarnation=incarnation)
-            with contextlib.suppress(ConflictError):
-                self._write_lock(claim, etag)
-                self._token = claim.token
-                self.check_fence()
-                return
-        raise FencedError(f"Other writers kept taking the lock of {self.uri}.")
+
+    def _await_turn(self, current: LockRecord | None, etag: str, claim: LockRecord) -> bool:
+        """Whether the claim may be written; False where the lock has changed hands meanwhile.
+
+        Raises:
+            FencedError: the holder lives, or nobody could tell.
+        """
+        verdict = judge_claim(current, claim)
+        if current is None or verdict == "take":
+            return True
+        if verdict == "refuse":
+            raise build_refusal(current, claim)
+        logger.warning(
+            "The run is held by attempt %d of %s on %s: taken over if it is not renewed in %.0f s.",
+            *(current.attempt, current.owner, current.host),
+            PERIODS_TO_EXPIRE * current.renew_seconds,
+        )
+        if outlasts(lambda: self._read_lock()[1], etag, current.renew_seconds):
+            return True
+        later, _ = self._read_lock()
+        if later is not None and later.held and later.token == current.token:
+            raise build_refusal(current, claim)
+        return False
+
+    def renew(self) -> None:
+        """Show that the holder lives; does nothing if the lock has passed on."""
+        current, etag = self._read_lock()
+        if current is not None and current.held and current.token == self._token:
+            with contextlib.suppress(ConflictError):  # it passes on just now
+                self._write_lock(current.renew(), etag)
+
+    def _keep_renewing(self) -> None:
+        if self._renewal is None and self.has_conditions:
+            self._renewal = Renewal(self.renew, self._renew_seconds)
 
     def attach(self, token: int) -> None:
         """Write in the name of the process that acquired the lock (a training worker does).
@@ -156,10 +196,16 @@ class RunStore:
 
     def release(self) -> None:
         """Let the next writer in; does nothing if the lock has passed on already."""
-        current, etag = self._read_lock()
-        if current is not None and current.token == self._token:
+        if self._renewal is not None:
+            self._renewal.stop()
+            self._renewal = None
+        for _ in range(2):  # a renewal that was under way may come between
+            current, etag = self._read_lock()
+            if current is None or current.token != self._token:
+                break
             with contextlib.suppress(ConflictError):
                 self._write_lock(current.release(), etag)
+                break
         self._token = 0
         self._checked_at = -math.inf
 

@@ -16,9 +16,10 @@ import pytest
 from loam_runtime.errors import FencedError, RunTakenError, StorageError
 from loam_runtime.storage import run_store
 from loam_runtime.storage.base import NotFoundError
+from loam_runtime.storage.conditions import supports_conditions
 from loam_runtime.storage.file import FileStore
-from loam_runtime.storage.run_lock import LockRecord, claim_lock
-from loam_runtime.storage.run_store import RunStore, supports_conditions
+from loam_runtime.storage.run_lock import LockRecord, build_claim
+from loam_runtime.storage.run_store import RunStore
 
 OWNER = "default/job"
 
@@ -30,7 +31,7 @@ def run(store: FileStore) -> RunStore:
 
 def hold_lock_elsewhere(store: FileStore, **changes: object) -> None:
     """Leave a lock as another process, host or attempt would."""
-    record = replace(claim_lock(None, OWNER, 1), **changes)
+    record = replace(build_claim(None, OWNER, 1), **changes)
     store.put("runs/abc123/lock.json", record.to_bytes())
 
 
@@ -366,5 +367,5 @@ def test_a_foreign_lock_file_is_said(store: FileStore) -> None:
 
 
 def test_lock_records_survive_the_way_through_json() -> None:
-    record = claim_lock(None, OWNER, 1)
+    record = build_claim(None, OWNER, 1)
     assert LockRecord(**json.loads(record.to_bytes())) == record
