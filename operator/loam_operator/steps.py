@@ -1,7 +1,7 @@
 """The steps of a job's way in a cluster: each is a RayJob of its own, with the pods it needs.
 
 No GPU is held by what needs none: the data is prepared, and a remote teacher asked, by a head pod
-alone; where the base model itself writes rows, one worker does, before the others are asked for.
+alone; where the base model itself writes rows, all workers do.
 """
 
 from __future__ import annotations
@@ -18,19 +18,24 @@ STEPS = (PREPARE, GENERATE, TRAIN)
 def list_steps(spec: FineTuneJobSpec) -> tuple[str, ...]:
     """The steps of this job, in order.
 
-    A single worker generates and trains in one, unless a person looks at the rows in between.
+    The workers that train have generated before, in one step, unless a person looks at the rows
+    in between. That is what leaves GPUs idle least. With W workers, S seconds for one to start
+    (image, Ray, model: minutes) and F in which rows are filtered and nobody generates (seconds),
+    W * F GPU seconds are idle; in a step of its own W * (S + F) with all workers, or S + F with
+    one, which is less only with more than 1 + S / F workers, and generates W times as long.
+    An elastic job generates with the workers that have come, as it trains.
     """
     synthesis = spec.synthesis
     has_review = bool(synthesis and synthesis.spot_check and synthesis.spot_check.required)
     is_own_teacher = bool(synthesis and synthesis.teacher.kind == "self")
-    has_generate = is_own_teacher and (spec.compute.workers.max > 1 or has_review)
+    has_generate = is_own_teacher and has_review
     steps = (PREPARE, GENERATE if has_generate else "", REVIEW if has_review else "", TRAIN)
     return tuple(step for step in steps if step)
 
 
 def count_workers(step: str, spec: FineTuneJobSpec) -> int:
     """Worker pods of a step, beside its head."""
-    return {PREPARE: 0, GENERATE: 1, TRAIN: spec.compute.workers.max}[step]
+    return 0 if step == PREPARE else spec.compute.workers.max
 
 
 def count_gpus(step: str, spec: FineTuneJobSpec) -> int:

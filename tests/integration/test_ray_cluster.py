@@ -1,11 +1,18 @@
-"""Training on a Ray cluster of several nodes: workers see nothing of the driver's disk."""
+"""A Ray cluster of several nodes: workers see nothing of the driver's disk."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from tests.tools.tiny_job import write_job
 from tests.tools.tiny_models import build_tiny_model
 from tests.tools.training_tools import fit, make_config, make_rows
+from tests.tools.waiting import wait_until
 
+from loam_runtime.manifest import load_manifest
+from loam_runtime.model_workers import open_model_pool
+from loam_runtime.sources import fetch_sources
+from loam_runtime.steps.context import InputContext
 from loam_runtime.storage.registry import open_store
 from loam_runtime.storage.run_store import RunStore
 from loam_runtime.training.ray_adapter import fit as fit_on_ray
@@ -19,7 +26,7 @@ ROWS, VALIDATION = make_rows(21), make_rows(5, seed=1)
 
 
 @pytest.fixture
-def cluster_address(monkeypatch):
+def cluster(monkeypatch):
     """A head that takes no work and two nodes with a CPU each, as KubeRay makes them of pods."""
     from ray.cluster_utils import Cluster
 
@@ -29,11 +36,11 @@ def cluster_address(monkeypatch):
     for _ in range(2):
         cluster.add_node(num_cpus=1, **small)
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-    yield cluster.address
+    yield cluster
     cluster.shutdown()
 
 
-def test_workers_fetch_model_and_rows(cluster_address, tmp_path):
+def test_workers_fetch_model_and_rows(cluster, tmp_path):
     """The driver's paths mean nothing in another pod; the losses are those of one process."""
     model_folder = build_tiny_model(tmp_path / "gemma3")
     for name, rows in (("train", ROWS), ("validation", VALIDATION)):
@@ -57,3 +64,30 @@ def test_workers_fetch_model_and_rows(cluster_address, tmp_path):
     assert result.losses == pytest.approx(plain.losses, abs=1e-4)
     assert (tmp_path / "work" / "rows" / "train.arrow").exists()
     assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
+
+
+def test_the_base_model_goes_to_every_node(cluster, tmp_path, monkeypatch):
+    """Nodes fetch the model from where the job says. When one of them is gone and none comes in its
+    place, the other does all the work, and nobody waits for the third at the end; the scores are
+    those of one process."""
+    monkeypatch.setenv("LOAM_CACHE", str(tmp_path / "cache"))
+    job = load_manifest(write_job(tmp_path, compute={"workers": {"min": 1, "max": 2}}))
+    context = InputContext(job, tmp_path, fetch_sources(job.spec, tmp_path))
+    prompts = [[7, 8, 9, number] for number in range(5, 45)]
+    candidates = [[11, 1], [12, 13, 1]]
+    expected = context.base_model.score(prompts, candidates, batch_size=2)
+    context.model_folder = tmp_path / "on-the-driver-only"
+    losses = []
+    with open_model_pool(context, 2, losses.append) as pool:
+
+        def is_same():
+            return np.array_equal(pool.score(prompts, candidates, batch_size=2), expected)
+
+        assert is_same()
+        wait_until(lambda: all(one._is_loaded for one in pool._replicas), "both actors")
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+        # A node's processes may outlive it for a moment, and until Ray notices, what comes in the
+        # lost one's place may be put there too.
+        while not losses:
+            assert is_same()
+        assert is_same()

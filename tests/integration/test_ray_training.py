@@ -7,6 +7,7 @@ import signal
 import threading
 
 import pytest
+import ray
 from tests.tools.tiny_models import build_tiny_model
 from tests.tools.training_tools import fit, make_config, make_rows
 
@@ -140,6 +141,12 @@ def test_a_drained_pod_waits_for_its_checkpoint(run_on_ray, drain_folder):
     saved = [event["step"] for event in events if event["event"] == "checkpoint"]
     assert len(saved) == 2
     assert saved[0] < saved[1] == 200
+
+
+def test_workers_are_as_nice_as_the_command():
+    """Ray's own default is the lowest priority but four: training would stand still for minutes
+    beside a browser, where the command that waits for it does not."""
+    assert ray.get(ray.remote(lambda: os.nice(0)).remote()) == os.nice(0)
 
 
 def test_error_of_the_job_is_not_retried(run_on_ray):

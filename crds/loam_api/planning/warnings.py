@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from loam_api.planning.choices import EPOCHS_FROM_ROWS, LEARNING_RATE_RANGES
 from loam_api.planning.facts import Facts
+from loam_api.planning.generation import can_generate, estimate_generation_memory
 from loam_api.planning.memory import fits
 from loam_api.planning.method import FEW_ROWS, SYNTHESIS_ROWS
 from loam_api.planning.profile import HardwareProfile, compute_worker_memory
@@ -28,6 +29,7 @@ def find_warnings(
         *_warn_of_lengths(plan, facts, spec),
         *_warn_of_settings(plan, spec),
         *_warn_of_hardware(plan, profile, spec),
+        *_warn_of_generation(plan, facts, profile, spec),
     )
 
 
@@ -94,3 +96,16 @@ def _warn_of_hardware(plan: Plan, profile: HardwareProfile, spec: FineTuneJobSpe
         yield f"{plan.num_workers} workers need as many GPUs; there are {profile.num_devices}."
     if plan.precision == "bf16" and not profile.has_bf16:
         yield f"{profile.name} has no bf16 arithmetic: it will be slow."
+
+
+def _warn_of_generation(
+    plan: Plan, facts: Facts, profile: HardwareProfile, spec: FineTuneJobSpec
+) -> Iterator[str]:
+    needed = estimate_generation_memory(facts.model, facts.data, spec.synthesis, plan.precision)
+    memory_bytes = compute_worker_memory(profile, plan.num_workers)
+    if not can_generate(needed, memory_bytes):
+        yield (
+            f"The base model writes rows with about {needed / 10**9:,.1f} GB on each worker, which "
+            f"has {memory_bytes / 10**9:,.1f} GB: it is neither quantized nor sharded there. "
+            "Name another teacher, or take larger workers."
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from loam_api.planning.facts import Facts
+from loam_api.planning.generation import estimate_generation_memory
 from loam_api.planning.memory import FITTING_SHARE
 from loam_api.planning.plan import plan
 from loam_api.planning.profile import GIB, build_cpu_profile
@@ -22,7 +23,7 @@ _MARGIN = 1.01 / FITTING_SHARE
 
 
 def estimate_worker_memory(facts: Facts, spec: FineTuneJobSpec) -> int:
-    """Bytes of host memory that a training pod needs; 0 where the model is unknown.
+    """Bytes of host memory that a worker pod needs; 0 where the model is unknown.
 
     On a GPU the weights pass through the host once, on their way from the disk.
     """
@@ -31,5 +32,10 @@ def estimate_worker_memory(facts: Facts, spec: FineTuneJobSpec) -> int:
     if spec.compute.worker.gpus:
         return facts.model.weight_bytes + _GPU_HOST_BYTES
     num_workers = spec.compute.workers.max
-    planned = plan(facts, build_cpu_profile(_MEMORY_TO_FILL * num_workers), spec).memory
-    return round(planned.total * _MARGIN) + POD_OVERHEAD_BYTES if planned else 0
+    planned = plan(facts, build_cpu_profile(_MEMORY_TO_FILL * num_workers), spec)
+    if not planned.memory:
+        return 0
+    to_generate = estimate_generation_memory(
+        facts.model, facts.data, spec.synthesis, planned.precision
+    )
+    return round(max(planned.memory.total, to_generate) * _MARGIN) + POD_OVERHEAD_BYTES

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from loam_runtime.models.prefix_cache import Prefilled, PrefixCache, iterate_batches
+from loam_runtime.models.prefix_cache import (
+    Prefilled,
+    PrefixCache,
+    find_prefix,
+    iterate_batches,
+)
 from loam_runtime.models.roomy_cache import fork_cache
 from loam_runtime.models.sampling import Sampler
 
@@ -52,13 +57,21 @@ class LanguageModel:
     Args:
         model: a model or a PEFT model; it is used in evaluation mode and left in the mode it was.
         tokenizer: the one the prompts were encoded with.
+        keeps_prefix: what the prompts of a call begin with is kept for the next call. Only for a
+            model whose weights stay as they are.
     """
 
     def __init__(
-        self, model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase
+        self,
+        model: PreTrainedModel | PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        keeps_prefix: bool = False,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        self._keeps_prefix = keeps_prefix
+        self._kept_prefix: PrefixCache | None = None
         self._end_ids = _find_end_ids(model, tokenizer)
         self._holds_newline: dict[int, bool] = {}
 
@@ -70,36 +83,46 @@ class LanguageModel:
         temperature: float = 0.0,
         top_k: int = 0,
         top_p: float = 1.0,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         stop_at_newline: bool = False,
         batch_size: int = 16,
         on_progress: OnProgress | None = None,
     ) -> list[Generation]:
         """Continue each prompt; results in the order of `prompts`.
 
-        The draws of a prompt depend on (`seed`, its index) and not on `batch_size`. What all
-        prompts begin with is computed once.
+        The draws of a prompt depend on its seed and not on `batch_size`. What all prompts begin
+        with is computed once.
 
         Args:
             prompts: token ids, BOS included where the model wants one; none empty.
             temperature: 0 for the most likely token each time.
             top_k: draw among the k most likely tokens; 0 for all.
             top_p: draw among the most likely tokens that together have this probability.
+            seed: one for each prompt; or one of all, to which the prompt's index is added.
             stop_at_newline: end at the first line break that follows visible text.
             on_progress: called with the number of prompts done since the last call.
         """
         sampler = Sampler(temperature, top_k, top_p, seed)
         results: dict[int, Generation] = {}
         with _inference(self.model):
-            prefix = PrefixCache(self.model, prompts)
+            shared = self._open_prefix(find_prefix(prompts))
             for indices in iterate_batches(prompts, batch_size):
                 rows = list(map(_Sequence, indices, sampler.make_generators(indices)))
-                prefilled = prefix.prefill([prompts[index] for index in indices])
+                prefilled = shared.prefill([prompts[index] for index in indices])
                 self._continue(rows, prefilled, sampler, max_new_tokens, stop_at_newline)
                 results |= {row.index: self._finish(row, stop_at_newline) for row in rows}
                 if on_progress:
                     on_progress(len(indices))
         return [results[index] for index in range(len(prompts))]
+
+    def _open_prefix(self, tokens: Sequence[int]) -> PrefixCache:
+        kept, self._kept_prefix = self._kept_prefix, None
+        if kept is None or kept.tokens != list(tokens):
+            del kept  # before the next one takes its memory
+            kept = PrefixCache(self.model, tokens)
+        if self._keeps_prefix:
+            self._kept_prefix = kept
+        return kept
 
     def _continue(
         self,
@@ -165,6 +188,7 @@ class LanguageModel:
         candidates: Sequence[Sequence[int]],
         *,
         batch_size: int = 16,
+        prefix: Sequence[int] | None = None,
         on_progress: OnProgress | None = None,
     ) -> np.ndarray:
         """How likely each candidate is after each prompt.
@@ -176,6 +200,8 @@ class LanguageModel:
             prompts: token ids, none empty.
             candidates: token ids, none empty, each with its terminator.
             batch_size: sequences at once, a sequence being one prompt with one candidate.
+            prefix: what the prompts begin with and is computed once; by default all they have in
+                common. A batch of many gives the same bits alone as among them with theirs.
             on_progress: called with the number of prompts done since the last call.
 
         Returns:
@@ -183,9 +209,9 @@ class LanguageModel:
         """
         scores = np.zeros((len(prompts), len(candidates)))
         with _inference(self.model):
-            prefix = PrefixCache(self.model, prompts)
+            shared = self._open_prefix(find_prefix(prompts) if prefix is None else prefix)
             for indices in iterate_batches(prompts, batch_size):
-                prefilled = prefix.prefill([prompts[index] for index in indices])
+                prefilled = shared.prefill([prompts[index] for index in indices])
                 scores[indices] = self._score_batch(prefilled, candidates, batch_size).cpu().numpy()
                 if on_progress:
                     on_progress(len(indices))

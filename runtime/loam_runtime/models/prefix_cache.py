@@ -44,16 +44,20 @@ class Prefilled:
 
 
 class PrefixCache:
-    """The common beginning of `prompts`, computed once and shared by every batch of them."""
+    """The common beginning of prompts, computed once and shared by every batch of them.
 
-    def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> None:
+    Args:
+        tokens: as `find_prefix` found them; empty for none.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokens: Sequence[int]) -> None:
+        self.tokens = list(tokens)
         self._model = model
         self._device = model.device
         self._prefix: Sequence[int] = ()
         self._keys_values: list[tuple[torch.Tensor, torch.Tensor]] = []
-        length = _measure_common_prefix(prompts)
-        if len(prompts) > 1 and length >= _SHORTEST_PREFIX and has_plain_attention(model):
-            self._prefix = list(prompts[0][:length])
+        if tokens and has_plain_attention(model):
+            self._prefix = self.tokens
             self._keys_values = self._compute_prefix()
 
     def _compute_prefix(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -94,6 +98,12 @@ class PrefixCache:
             # [1, heads, prefix, dim] -> [batch, heads, prefix, dim]
             slid = [part[0][:, source].transpose(0, 1) for part in (keys, values)]
             cache.update(*slid, index)
+
+
+def find_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """The tokens with which all prompts begin, where to keep them saves work; else none."""
+    length = _measure_common_prefix(prompts)
+    return list(prompts[0][:length]) if len(prompts) > 1 and length >= _SHORTEST_PREFIX else []
 
 
 def iterate_batches(prompts: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:

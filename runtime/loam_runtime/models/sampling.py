@@ -10,11 +10,17 @@ import torch
 class Sampler:
     """Temperature, then top-k, then top-p (nucleus) sampling; greedy at temperature 0.
 
-    Each sequence draws from a generator seeded by (`seed`, its index among all prompts): what
-    it draws depends neither on the batch it is in nor on the sequences beside it.
+    Each sequence draws from a generator of its own: what it draws depends neither on the batch it
+    is in nor on the sequences beside it.
+
+    Args:
+        seed: of all sequences, each then seeded by it and its index among all prompts; or one for
+            each, which alone seeds it.
     """
 
-    def __init__(self, temperature: float, top_k: int, top_p: float, seed: int) -> None:
+    def __init__(
+        self, temperature: float, top_k: int, top_p: float, seed: int | Sequence[int]
+    ) -> None:
         self._temperature = temperature
         self._top_k = top_k
         self._top_p = top_p
@@ -22,7 +28,12 @@ class Sampler:
 
     def make_generators(self, indices: Sequence[int]) -> list[torch.Generator]:
         """One generator per sequence, by its index among all prompts."""
-        return [torch.Generator().manual_seed(_mix(self._seed, index)) for index in indices]
+        return [torch.Generator().manual_seed(self._derive_seed(index)) for index in indices]
+
+    def _derive_seed(self, index: int) -> int:
+        if isinstance(self._seed, int):
+            return _mix(self._seed, index)
+        return _mix(self._seed[index], 0)
 
     def draw(self, logits: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
         """Token ids [batch] from `logits` [batch, vocabulary]."""

@@ -32,12 +32,16 @@ from loam_runtime.training.shared_inputs import ModelSource, share_rows
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    # A process more at every start, to answer a question that the loop does not ask.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # A cold GPU pod takes minutes to pull its image; the default is 60 s.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1800",
     # Workers find the installed packages by themselves.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     # Ray's coming default; the accelerators of a worker without GPU stay as they are.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # As nice as the command: at Ray's 15, training stands still beside anything that computes.
+    "RAY_worker_niceness": "0",
 }
 _OBJECT_STORE_BYTES = 128 * 2**20  # only events pass through it
 _MAX_RESTARTS = 3

@@ -80,3 +80,17 @@ def test_a_containers_limit_is_its_memory(tmp_path: Path, monkeypatch: pytest.Mo
     assert hardware.read_memory_bytes() == total
     limit.write_text(f"{512 * 2**20}\n")
     assert hardware.read_memory_bytes() == 512 * 2**20
+
+
+def test_a_base_model_that_writes_rows_is_not_in_4_bits():
+    """A pod made for the quantized training alone would be killed before it."""
+    synthesis = {"strategy": "inContext", "targetCount": 9, "teacher": {"kind": "self"}}
+    large = replace(GEMMA, num_parameters=10 * GEMMA.num_parameters)
+    sizes = [
+        estimate_worker_memory(
+            Facts(large, DATA), build_spec(training={"method": "qlora"}, synthesis=block)
+        )
+        for block in (None, synthesis)
+    ]
+    assert sizes[1] > sizes[0]
+    assert sizes[1] > 2 * large.num_parameters + POD_OVERHEAD_BYTES

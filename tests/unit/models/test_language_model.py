@@ -100,6 +100,26 @@ def test_sampling_is_seeded_and_independent_of_the_batch(lm) -> None:
     assert lm.generate(prompts, seed=2, batch_size=4, **options) != first
 
 
+def test_a_prompt_with_a_seed_of_its_own_has_its_draws_anywhere(lm) -> None:
+    """The base model's answer to a request is the same whatever was asked beside it: a run that is
+    started again finds some answers in its journal and generates the rest."""
+    prompts = make_prompts(2, 5, [3, 8, 1, 6])
+    options = {"max_new_tokens": 12, "temperature": 1.0, "top_k": 50}
+    all_four = lm.generate(prompts, seed=[11, 12, 13, 14], **options)
+    assert lm.generate(prompts[::-1][:3], seed=[14, 13, 12], **options) == all_four[:0:-1]
+    assert lm.generate(prompts, seed=[11, 12, 13, 15], **options)[3] != all_four[3]
+
+
+def test_a_kept_prefix_changes_nothing(lm) -> None:
+    """A prefix is used for the prompts that begin with it, and for no others."""
+    keeping = LanguageModel(lm.model, lm.tokenizer, keeps_prefix=True)
+    calls = [make_prompts(seed, 20, [3, 5, 8]) for seed in (4, 4, 5, 4)]
+    for prompts in calls:
+        assert np.array_equal(keeping.score(prompts, CANDIDATES), lm.score(prompts, CANDIDATES))
+        options = {"max_new_tokens": 5, "temperature": 1.0, "seed": 3}
+        assert keeping.generate(prompts, **options) == lm.generate(prompts, **options)
+
+
 def test_equal_prompts_are_sampled_apart(lm) -> None:
     """n draws of one prompt are n draws, not one draw n times."""
     prompt = make_prompts(3, 0, [6])[0]

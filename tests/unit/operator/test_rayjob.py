@@ -12,7 +12,7 @@ from tests.tools.remote_teacher import TEACHER
 from tests.unit.operator.world import SPEC
 
 from loam_api.ports import METRICS_PORT, METRICS_PORT_NAME
-from loam_operator.checking import check_spec
+from loam_operator.checking import SpecError, check_spec
 from loam_operator.children import build_children
 from loam_operator.decision import Launch
 from loam_operator.names import MAX_ATTEMPT_NUMBER, name_attempt
@@ -51,11 +51,13 @@ def build(launch: Launch | None = None, job: JobView = JOB) -> dict[str, Any]:
 
 def get_pods(ray_job: dict[str, Any]) -> dict[str, dict[str, Any]]:
     cluster = ray_job["spec"]["rayClusterSpec"]
-    return {
+    pods = {
         "head": cluster["headGroupSpec"]["template"],
-        "worker": cluster["workerGroupSpecs"][0]["template"],
         "submitter": ray_job["spec"]["submitterPodTemplate"],
     }
+    for group in cluster["workerGroupSpecs"]:
+        pods["worker"] = group["template"]
+    return pods
 
 
 def get_container(pod: dict[str, Any]) -> dict[str, Any]:
@@ -118,21 +120,60 @@ def test_the_head_names_every_port_that_is_asked_for():
     assert not any(others)
 
 
+def with_judge(secret: str, key: str) -> JobView:
+    reference = {"name": secret, "key": key}
+    judge = {"baseURL": "https://judge.example/v1", "model": "j", "apiKeySecretRef": reference}
+    synthesis = {**JOB.spec["synthesis"], "judge": {"openai": judge}}
+    data = {**JOB.spec["data"], "task": "classification"}
+    return replace(JOB, spec={**JOB.spec, "data": data, "synthesis": synthesis})
+
+
+def find_mounted_keys(pod: dict[str, Any]) -> dict[str, list[str]]:
+    """Secret and mount path -> its keys that the pod sees."""
+    paths = {one["name"]: one["mountPath"] for one in get_container(pod)["volumeMounts"]}
+    secrets = [one for one in pod["spec"]["volumes"] if "secret" in one]
+    return {
+        f"{one['secret']['secretName']} {paths[one['name']]}": [
+            item["key"] for item in one["secret"]["items"]
+        ]
+        for one in secrets
+    }
+
+
 def test_only_who_asks_the_teacher_gets_its_key():
     """A key in a pod that trains is a key that a model's or a row's exploit can take along."""
-    heads = {
-        step: build(Launch(step, 1))["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]
-        for step in STEPS
-    }
-    with_key = [
-        step
-        for step, pod in heads.items()
-        if "teacher" in [one["name"] for one in pod["spec"]["volumes"]]
-    ]
-    assert with_key == ["prepare"]
+    for step in STEPS:
+        pods = get_pods(build(Launch(step, 1), with_judge("judge", "K")))
+        for role, pod in pods.items():
+            seen = find_mounted_keys(pod)
+            assert bool(seen) == (step == "prepare" and role == "head"), (step, role)
 
 
-@pytest.mark.parametrize(("step", "num_workers"), [("prepare", 0), ("generate", 1), ("train", 2)])
+@pytest.mark.parametrize(
+    ("secret", "key", "mounted"),
+    [
+        ("judge", "K", {"teacher": ["KEY"], "judge": ["K"]}),
+        ("teacher", "K", {"teacher": ["K", "KEY"]}),
+        ("teacher", "KEY", {"teacher": ["KEY"]}),
+    ],
+)
+def test_the_judges_key_is_beside_the_teachers(secret, key, mounted):
+    """Two volumes at one path are a pod that Kubernetes refuses; another key of the Secret is one
+    more that can be stolen."""
+    pod = get_pods(build(Launch("prepare", 1), with_judge(secret, key)))["head"]
+    expected = {f"{name} /etc/loam/secrets/{name}": keys for name, keys in mounted.items()}
+    assert find_mounted_keys(pod) == expected
+
+
+def test_a_judge_is_not_waited_for_with_a_gpu():
+    """The base model writes on a GPU, and where it writes no endpoint's key may be."""
+    job = with_judge("judge", "K")
+    synthesis = {**job.spec["synthesis"], "teacher": {"kind": "self"}}
+    with pytest.raises(SpecError, match=r"spec\.synthesis\.judge: .* teacher of kind openai"):
+        check_spec(replace(job, spec={**job.spec, "synthesis": synthesis}))
+
+
+@pytest.mark.parametrize(("step", "num_workers"), [("prepare", 0), ("generate", 2), ("train", 2)])
 def test_no_gpu_is_held_by_what_needs_none(step, num_workers):
     """Idle GPUs are most of what such a cluster costs."""
     cluster = build(Launch(step, 1))["spec"]["rayClusterSpec"]
