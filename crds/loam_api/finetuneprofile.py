@@ -18,6 +18,7 @@ from loam_api.base import (
     LabelValue,
     Memory,
     OptionalLabelValue,
+    RequiredText,
     Rule,
     SecretName,
     StoragePrefix,
@@ -25,6 +26,7 @@ from loam_api.base import (
 )
 from loam_api.finetunejob import ObjectMeta
 from loam_api.profile_pods import ProfilePods
+from loam_api.synthesis_block import MAX_COST, TokenPrices
 
 MAX_ENTRIES = 64
 _ALLOW = (
@@ -83,8 +85,9 @@ class Allowed(ApiModel):
     )
     teachers: TeacherPrefixes | None = Field(
         default=None,
-        description="Prefixes of a teacher's `baseURL`. Private, loopback, link-local and "
-        "cluster-internal addresses are allowed only by a prefix here that has their host.",
+        description="Prefixes of the `baseURL` of a teacher or a judge. Private, loopback, "
+        "link-local and cluster-internal addresses are allowed only by a prefix here that has "
+        "their host.",
     )
     outputs: ModelPrefixes | None = Field(default=None, description="Prefixes of `output.uri`.")
     secrets: ObjectNames | None = Field(
@@ -137,6 +140,23 @@ class Limits(ApiModel):
         description="Of `synthesis.budget.maxTokens`, with a teacher of kind openai; also the "
         "budget of a job without one.",
     )
+    teacher_cost: Annotated[float, Field(gt=0, le=MAX_COST)] | None = Field(
+        default=None,
+        description="Of `synthesis.budget.maxCost`, with a teacher of kind openai; also the budget "
+        "of a job without one. Counted by `teacherPrices`, else by the list prices (US dollars), "
+        "never by the job's own; a teacher that has neither is refused.",
+    )
+
+
+class TeacherPrice(TokenPrices):
+    """A price of a teacher or a judge, in the currency of `limits.teacherCost`."""
+
+    model: RequiredText = Field(description="As `openai.model` of teacher or judge has it.")
+    base_url: TeacherPrefix | None = Field(
+        default=None,
+        alias="baseURL",
+        description="Prefix of its `baseURL`, as in `allow`; left out, any.",
+    )
 
 
 class Egress(ApiModel):
@@ -167,6 +187,11 @@ class FineTuneProfileSpec(ApiModel):
     )
     allow: Allowed = Field(default_factory=Allowed, description=_ALLOW)
     limits: Limits = Field(default_factory=Limits, description="The most that one job may ask for.")
+    teacher_prices: Annotated[list[TeacherPrice], Field(max_length=MAX_ENTRIES)] = Field(
+        default_factory=list,
+        description="What teachers and judges cost. The first that fits goes before a job's own "
+        "prices.",
+    )
     pods: ProfilePods = Field(
         default_factory=ProfilePods, description="What the pods of every job get."
     )

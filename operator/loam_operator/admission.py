@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from loam_api.finetunejob import FineTuneJobSpec
+from loam_api.finetunejob import FineTuneJobSpec, OpenAITeacher
 from loam_api.problems import show_value
 from loam_operator.addresses import find_inner, is_under, names_host
 from loam_operator.names import PRIORITY_LABELS, QUEUE_NAME_LABELS
+from loam_operator.pricing import is_priced
 from loam_operator.profiles import Profile
 from loam_operator.quantities import count_mib
 
@@ -41,13 +42,16 @@ def _check_addresses(spec: FineTuneJobSpec, profile: Profile) -> Iterator[str]:
     ):
         if prefixes is not None and not any(is_under(address, one) for one in prefixes):
             yield _say_unlisted(field, address, kind, prefixes, profile)
-    teacher = spec.synthesis.teacher.openai if spec.synthesis else None
-    if teacher is not None:
-        yield from _check_teacher(teacher.base_url, profile)
+    for field, endpoint in _list_endpoints(spec):
+        yield from _check_endpoint(f"{field}.baseURL", endpoint.base_url, profile)
 
 
-def _check_teacher(url: str, profile: Profile) -> Iterator[str]:
-    field = "spec.synthesis.teacher.openai.baseURL"
+def _list_endpoints(spec: FineTuneJobSpec) -> Iterator[tuple[str, OpenAITeacher]]:
+    for field, endpoint in spec.synthesis.list_endpoints().items() if spec.synthesis else ():
+        yield f"spec.{field}", endpoint
+
+
+def _check_endpoint(field: str, url: str, profile: Profile) -> Iterator[str]:
     prefixes = profile.spec.allow.teachers
     over = [one for one in prefixes or [] if is_under(url, one)]
     inner = find_inner(url)
@@ -92,10 +96,9 @@ def _list_secrets(spec: FineTuneJobSpec) -> Iterator[tuple[str, str]]:
         yield "spec.model.secretRef.name", spec.model.secret_ref.name
     if spec.output.secret_ref is not None:
         yield "spec.output.secretRef.name", spec.output.secret_ref.name
-    teacher = spec.synthesis.teacher.openai if spec.synthesis else None
-    if teacher is not None and teacher.api_key_secret_ref is not None:
-        field = "spec.synthesis.teacher.openai.apiKeySecretRef.name"
-        yield field, teacher.api_key_secret_ref.name
+    for field, endpoint in _list_endpoints(spec):
+        if endpoint.api_key_secret_ref is not None:
+            yield f"{field}.apiKeySecretRef.name", endpoint.api_key_secret_ref.name
 
 
 def _check_sizes(spec: FineTuneJobSpec, profile: Profile) -> Iterator[str]:
@@ -133,6 +136,23 @@ def _check_raisable(spec: FineTuneJobSpec, profile: Profile) -> Iterator[str]:
     for path, value, name, limit in asked:
         if limit is not None and value > limit:
             yield _say_more(f"spec.{path}", value, name, limit, profile)
+    yield from _check_cost(spec, profile)
+
+
+def _check_cost(spec: FineTuneJobSpec, profile: Profile) -> Iterator[str]:
+    most = profile.spec.limits.teacher_cost
+    if spec.synthesis is None or spec.synthesis.teacher.openai is None or most is None:
+        return
+    asked = spec.synthesis.budget.max_cost
+    if asked > most:
+        path = "spec.synthesis.budget.maxCost"
+        yield _say_more(path, f"{asked:g}", "teacherCost", f"{most:g}", profile)
+    for field, endpoint in _list_endpoints(spec):
+        if not is_priced(endpoint.base_url, endpoint.model, profile):
+            yield (
+                f"{field}.model: {_show(endpoint.model)} has no price in teacherPrices of "
+                f"{_name(profile)}, and without one its limits.teacherCost cannot be kept."
+            )
 
 
 def _say_unlisted(field: str, value: str, kind: str, listed: list[str], profile: Profile) -> str:

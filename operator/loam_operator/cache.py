@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from loam_operator.observed import (
     JobView,
     Observed,
     PodView,
-    ProfileView,
     RayJobView,
-    Tenancy,
 )
 
 
@@ -36,10 +34,8 @@ class _Entry:
 class Cache:
     """Not thread-safe: it lives in one event loop, and no method waits."""
 
-    def __init__(self, *, is_profile_required: bool = False) -> None:
+    def __init__(self) -> None:
         self._entries: dict[Key, _Entry] = {}
-        self._profiles: dict[str, ProfileView] = {}
-        self._tenancy = Tenancy(is_required=is_profile_required)
 
     def __len__(self) -> int:
         return sum(entry.job is not None for entry in self._entries.values())
@@ -85,23 +81,9 @@ class Cache:
     def put_profile_copy(self, key: Key, text: str) -> None:
         self._entries.setdefault(key, _Entry()).profile_copy = text
 
-    def put_profile(self, profile: ProfileView) -> list[Key]:
-        """Take over a FineTuneProfile; returns the jobs that may wait for it."""
-        before = self._profiles.get(profile.name)
-        if before is None or _is_newer(profile, before):
-            self._profiles[profile.name] = profile
-        return self._renew_tenancy()
-
-    def remove_profile(self, name: str) -> list[Key]:
-        """Forget a FineTuneProfile; returns the jobs that may have waited for that."""
-        self._profiles.pop(name, None)
-        return self._renew_tenancy()
-
-    def _renew_tenancy(self) -> list[Key]:
-        profiles = tuple(self._profiles[name] for name in sorted(self._profiles))
-        self._tenancy = replace(self._tenancy, profiles=profiles)
-        pending = (job for job in self.list_jobs() if job.status.get("phase") == "Pending")
-        return [Key(job.namespace, job.name) for job in pending]
+    def list_unruled(self) -> list[Key]:
+        """The jobs that may wait for a FineTuneProfile, or are about to be told that they do."""
+        return [Key(job.namespace, job.name) for job in self.list_jobs() if _is_unruled(job)]
 
     def remove_job(self, key: Key, uid: str) -> None:
         """Forget a job, unless another has its name by now."""
@@ -171,7 +153,6 @@ class Cache:
             progress=dict(entry.progress),
             conflicts=entry.conflicts,
             profile_copy=entry.profile_copy,
-            tenancy=self._tenancy,
         )
 
     def _drop_if_empty(self, key: Key) -> None:
@@ -182,7 +163,15 @@ class Cache:
             del self._entries[key]
 
 
-Versioned = JobView | RayJobView | PodView | ProfileView
+def _is_unruled(job: JobView) -> bool:
+    # A job without a profile in its status may just be looked at, by rules as they were.
+    return job.status.get("phase") == "Pending" or not job.status.keys() & {
+        "profile",
+        "completionTime",
+    }
+
+
+Versioned = JobView | RayJobView | PodView
 
 
 def _is_newer(one: Versioned, other: Versioned) -> bool:

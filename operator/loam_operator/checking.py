@@ -35,6 +35,11 @@ def check_spec(job: JobView) -> FineTuneJobSpec:
         raise SpecError(
             f"{local[0]}: a file:// address is a place on one machine; in a cluster use s3://"
         )
+    if spec.synthesis and spec.synthesis.judge and spec.synthesis.teacher.kind == "self":
+        raise SpecError(
+            "spec.synthesis.judge: the base model writes on a GPU, which would wait for the "
+            "judge; in a cluster a judge needs a teacher of kind openai"
+        )
     return spec
 
 

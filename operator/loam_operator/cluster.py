@@ -17,9 +17,10 @@ from loam_operator.event_reader import EventReader
 from loam_operator.hints import read_hints
 from loam_operator.names import JOB_LABEL, JOB_UID_LABEL
 from loam_operator.network import build_network_policy
-from loam_operator.observed import Hint, JobView, Observed, PodLog, RayJobView
+from loam_operator.observed import Hint, JobView, Observed, PodLog, RayJobView, Tenancy
 from loam_operator.placement import place
 from loam_operator.pod_logs import read_logs
+from loam_operator.profile_reader import ProfileReader
 from loam_operator.rayjob import build_ray_job
 from loam_operator.settings import Settings
 from loam_operator.views import (
@@ -57,6 +58,7 @@ class ApiCluster:
         self._api = api
         self._settings = settings
         self._events = EventReader(api, time.monotonic)
+        self._profiles = ProfileReader(api)
 
     async def read_observed(self, key: Key) -> Observed | None:
         raw = await self._api.find(_locate("FineTuneJob", *key))
@@ -73,7 +75,16 @@ class ApiCluster:
             profile_copy=next((view_profile_copy(one) for one in maps if is_manifest(one)), ""),
         )
 
-    async def read_namespace_labels(self, namespace: str) -> dict[str, str]:
+    async def read_tenancy(self, namespace: str) -> Tenancy:
+        if self._settings.profiles == "ignored":
+            return Tenancy()
+        profiles = await self._profiles.read()
+        # Who has no profile by labels needs no right to read namespaces.
+        is_asked = any(one.spec and one.spec.namespace_selector for one in profiles)
+        labels = await self._read_labels(namespace) if is_asked else {}
+        return Tenancy(profiles, labels, is_required=self._settings.profiles == "required")
+
+    async def _read_labels(self, namespace: str) -> dict[str, str]:
         raw = await self._api.find(f"/api/v1/namespaces/{namespace}")
         return dict(raw["metadata"].get("labels") or {}) if raw else {}
 

@@ -59,6 +59,7 @@ class Decision:
         requeue_seconds: look again after this time at the latest; None for no need.
         wants_logs: it ends an attempt by a failure whose logs have not been asked for.
         wants_hints: nothing that is watched says why the attempt waits.
+        wants_tenancy: it starts an attempt, and the rules have not been asked for.
         is_weighty: it ends an attempt, follows one or deletes: to be made from fresh reads only,
             because a watch may be behind.
     """
@@ -69,3 +70,4 @@ class Decision:
     is_weighty: bool = False
     wants_hints: bool = False
     wants_logs: bool = False
+    wants_tenancy: bool = False

@@ -8,6 +8,7 @@ from typing import Any
 
 from loam_api.finetunejob import FineTuneJobSpec
 from loam_operator.observed import JobView
+from loam_operator.pricing import find_stated, may_price_itself
 from loam_operator.profiles import Profile
 
 
@@ -31,8 +32,29 @@ def apply_profile(job: JobView, profile: Profile) -> JobView:
         compute[role] = {**given, **compute.get(role, {})}
     synthesis = spec.get("synthesis") or {}
     if synthesis.get("teacher", {}).get("kind") == "openai":
+        _set_prices(synthesis, profile)
         _limit_budget(synthesis, profile)
     return replace(job, spec=spec)
+
+
+def _set_prices(synthesis: dict[str, Any], profile: Profile) -> None:
+    """The profile's prices; without them, and under a limit, none: then the list prices count."""
+    for endpoint in _list_endpoints(synthesis):
+        stated = find_stated(endpoint["baseURL"], endpoint["model"], profile)
+        if stated is not None:
+            endpoint["prices"] = {"prompt": stated.prompt, "completion": stated.completion}
+        elif not may_price_itself(profile):
+            endpoint.pop("prices", None)
+
+
+def _list_endpoints(synthesis: dict[str, Any]) -> list[dict[str, Any]]:
+    judge = synthesis.get("judge") or {}
+    return [synthesis["teacher"]["openai"], *([judge["openai"]] if judge else [])]
+
+
+def _is_free(endpoint: dict[str, Any]) -> bool:
+    prices = endpoint.get("prices")
+    return prices is not None and not prices["prompt"] and not prices["completion"]
 
 
 def _limit_budget(synthesis: dict[str, Any], profile: Profile) -> None:
@@ -41,12 +63,15 @@ def _limit_budget(synthesis: dict[str, Any], profile: Profile) -> None:
     for name, most in (
         ("maxRequests", limits.teacher_requests),
         ("maxTokens", limits.teacher_tokens),
+        ("maxCost", limits.teacher_cost),
     ):
         if most is not None:
             budget[name] = _find_lower(budget.get(name, 0), most)
+    if all(_is_free(one) for one in _list_endpoints(synthesis)):
+        budget.pop("maxCost", None)  # for what is free there is no budget in money
 
 
-def _find_lower(asked: int, most: int | None) -> int:
+def _find_lower(asked: float, most: float | None) -> float:
     """0 asks for no limit."""
     if most is None:
         return asked

@@ -14,7 +14,6 @@ from loam_operator.views import (
     is_progress,
     view_job,
     view_pod,
-    view_profile,
     view_profile_copy,
     view_progress,
     view_ray_job,
@@ -51,12 +50,12 @@ class Kind:
 
 
 def list_kinds(*, has_profiles: bool) -> list[Kind]:
-    """All that are followed: profiles first, for a job must not be judged without its own."""
+    """All that are followed."""
     ours = f"{MANAGED_LABEL}={MANAGED_VALUE}"
     profiles = Kind(
         *("loam.dev", "v1alpha1", "finetuneprofiles"),
-        _keep_profile,
-        _drop_profile,
+        _hear_profile,
+        _hear_profile,
         is_namespaced=False,
     )
     return [
@@ -68,12 +67,9 @@ def list_kinds(*, has_profiles: bool) -> list[Kind]:
     ]
 
 
-def _keep_profile(cache: Cache, raw: Raw) -> list[Key]:
-    return cache.put_profile(view_profile(raw))
-
-
-def _drop_profile(cache: Cache, raw: Raw) -> list[Key]:
-    return cache.remove_profile(raw["metadata"]["name"])
+def _hear_profile(cache: Cache, _: Raw) -> list[Key]:
+    """Nothing is kept: whoever has to judge a job by profiles reads them anew."""
+    return cache.list_unruled()
 
 
 def _keep_job(cache: Cache, raw: Raw) -> list[Key]:

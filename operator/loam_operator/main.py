@@ -48,7 +48,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async with await connect() as connection:
         api = Api(connection)
         await _check_cluster(api)
-        cache = Cache(is_profile_required=settings.profiles == "required")
+        cache = Cache()
         lease = Lease(api, settings.namespace, settings.pod, time.monotonic)
         health = Health(time.monotonic, lease.is_held)
         events = EventWriter(api, settings.pod, _read_clock)

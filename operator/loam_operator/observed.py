@@ -144,7 +144,6 @@ class ProfileView:
     """
 
     name: str
-    resource_version: str = ""
     spec: FineTuneProfileSpec | None = None
     trouble: str = ""
 
@@ -176,6 +175,7 @@ class Observed:
         hints: why the live attempt does not get on; looked for only where nothing else tells.
         profile_copy: the text of the profile that the job keeps; "" without one. Who may write
             ConfigMaps may have written it: it counts only with the digest that the status has.
+        tenancy: None before it was asked for.
     """
 
     job: JobView
@@ -186,7 +186,7 @@ class Observed:
     hints: tuple[Hint, ...] = ()
     logs: tuple[PodLog, ...] | None = None
     profile_copy: str = ""
-    tenancy: Tenancy = field(default_factory=Tenancy)
+    tenancy: Tenancy | None = None
 
     def find_ray_job(self, step: str, attempt: int) -> RayJobView | None:
         """The attempt's RayJob, if it is this job's own."""

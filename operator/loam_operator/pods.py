@@ -48,7 +48,7 @@ def build_head_pod(job: JobView, spec: FineTuneJobSpec, launch: Launch, settings
     volumes = {
         "job": ({"configMap": {"name": name_manifest(job.name)}}, "/etc/loam/job"),
         "token": (_build_token_volume(), _TOKEN_DIR),
-        # Only who asks the teacher gets its key, and never what trains.
+        # Only who asks teacher and judge gets their keys, and never what trains.
         **(_build_secret_volumes(spec) if launch.step == PREPARE else {}),
     }
     head = spec.compute.head
@@ -181,14 +181,21 @@ def _refer(secret: str, key: str, *, optional: bool = False) -> dict[str, Any]:
 
 
 def _build_secret_volumes(spec: FineTuneJobSpec) -> dict[str, tuple[dict[str, Any], str]]:
-    """The teacher's key as a file, of that one key."""
-    teacher = spec.synthesis.teacher.openai if spec.synthesis else None
-    reference = teacher.api_key_secret_ref if teacher else None
-    if reference is None:
-        return {}
-    items = [{"key": reference.key, "path": reference.key}]
-    source = {"secret": {"secretName": reference.name, "items": items, "defaultMode": 0o444}}
-    return {"teacher": (source, f"{SECRETS_DIR}/{reference.name}")}
+    """The keys of teacher and judge as files: of each Secret those keys alone."""
+    endpoints = spec.synthesis.list_endpoints().values() if spec.synthesis else ()
+    keys: dict[str, set[str]] = {}
+    for endpoint in endpoints:
+        if reference := endpoint.api_key_secret_ref:
+            keys.setdefault(reference.name, set()).add(reference.key)
+    return {
+        f"keys-{number}": (_build_secret_source(secret, names), f"{SECRETS_DIR}/{secret}")
+        for number, (secret, names) in enumerate(keys.items(), start=1)
+    }
+
+
+def _build_secret_source(secret: str, keys: set[str]) -> dict[str, Any]:
+    items = [{"key": key, "path": key} for key in sorted(keys)]
+    return {"secret": {"secretName": secret, "items": items, "defaultMode": 0o444}}
 
 
 def _build_token_volume() -> dict[str, Any]:

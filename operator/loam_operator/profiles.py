@@ -41,20 +41,14 @@ class NoProfileError(Exception):
     """There is no profile for a job, or no clear one; the message says why."""
 
 
-def find_profile(observed: Observed, spec: FineTuneJobSpec, held: ProfileUse | None) -> Profile:
-    """The rules that hold.
-
-    Args:
-        held: from the job's status.
+def find_profile(tenancy: Tenancy, spec: FineTuneJobSpec) -> Profile:
+    """The rules for a job that has kept none.
 
     Raises:
         NoProfileError: the job has to wait for one.
     """
-    kept = find_kept(observed, held)
-    if kept is not None:
-        return kept
     name = spec.compute.profile
-    view = _find_named(observed.tenancy, name) if name else _find_default(observed.tenancy)
+    view = _find_named(tenancy, name) if name else _find_default(tenancy)
     if view is None or view.spec is None:
         return Profile()
     return Profile(view.name, view.spec, write_copy(view.name, view.spec))

@@ -14,16 +14,18 @@ from loam_operator.decision import PODS_RECHECK_SECONDS, RECHECK_SECONDS, Decisi
 from loam_operator.endings import fail, suspend
 from loam_operator.history import build_launch, find_next_step, retry_at, start_attempt
 from loam_operator.names import MAX_ATTEMPT_NUMBER
-from loam_operator.observed import Observed
+from loam_operator.observed import JobView, Observed, Tenancy
 from loam_operator.profiles import NoProfileError, Profile, find_kept, find_profile
 from loam_operator.review import describe_decision, describe_wait, read_review, refuses_all
-from loam_operator.status import change, enter_state, format_time, read_state
+from loam_operator.status import change, enter_state, format_time, read_state, read_status
 from loam_operator.steps import REVIEW, count_gpus
 from loam_operator.waits import REFUSED, name_refusal
 
 CONFLICT_RECHECK_SECONDS = 10.0
 # Labels of namespaces are not watched.
 PROFILE_RECHECK_SECONDS = 30.0
+# `kubectl apply -f FOLDER` goes by the names of the files: a job may come before its profile.
+SETTLING_SECONDS = 5.0
 
 # What is in the RayJob's own way is over when the RayJob is there.
 LEFT_BY_A_RAY_JOB = ("NameConflict", "QuotaExceeded", "Refused")
@@ -122,14 +124,27 @@ def _admit(
     observed: Observed, spec: FineTuneJobSpec, status: FineTuneJobStatus, now: datetime
 ) -> Profile | Decision:
     """The profile that lets the job's next attempt start, or what to do without one."""
+    kept = find_kept(observed, status.profile)
+    if kept is None and observed.tenancy is None:
+        return Decision(status, wants_tenancy=True)
     try:
-        profile = find_profile(observed, spec, status.profile)
+        profile = kept or find_profile(observed.tenancy or Tenancy(), spec)
     except NoProfileError as error:
         status = enter_state(status, "ProfileUnavailable", now, str(error))
         return Decision(status, requeue_seconds=PROFILE_RECHECK_SECONDS)
-    has_started = find_kept(observed, status.profile) is not None
     labels = observed.job.queue_labels
-    excesses = list_excesses(spec, labels, profile, has_started=has_started)
-    if excesses:
-        return fail(observed, status, "NotAllowed", " ".join(excesses), now)
-    return profile
+    excesses = list_excesses(spec, labels, profile, has_started=kept is not None)
+    if not excesses:
+        return profile
+    seconds = _count_settling(observed.job, now)
+    if seconds > 0:
+        return Decision(read_status(observed.job.status), requeue_seconds=seconds)
+    return fail(observed, status, "NotAllowed", " ".join(excesses), now)
+
+
+def _count_settling(job: JobView, now: datetime) -> float:
+    """Seconds for which a refusal waits: a profile may be on its way in the same `kubectl apply`.
+
+    A clock behind the API server's gives a negative age, and no wait."""
+    age = (now - job.created_at).total_seconds() if job.created_at else SETTLING_SECONDS
+    return SETTLING_SECONDS - age if age >= 0 else 0.0

@@ -215,14 +215,14 @@ def view_profile_copy(raw: Raw) -> str:
 def view_profile(raw: Raw) -> ProfileView:
     """A FineTuneProfile."""
     metadata = raw["metadata"]
-    name, version = metadata["name"], metadata["resourceVersion"]
+    name = metadata["name"]
     try:
         spec = FineTuneProfileSpec.model_validate(_copy(raw.get("spec") or {}))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         trouble = f"spec.{join_path(first['loc'])}: {first['msg']}."
-        return ProfileView(name, version, trouble=trouble)
-    return ProfileView(name, version, spec)
+        return ProfileView(name, trouble=trouble)
+    return ProfileView(name, spec)
 
 
 def _copy(value: Any) -> Any:

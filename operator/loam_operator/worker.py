@@ -18,8 +18,7 @@ from loam_operator.decision import (
     Launch,
 )
 from loam_operator.history import find_live
-from loam_operator.observed import Hint, JobView, Observed, PodLog, RayJobView
-from loam_operator.profiles import find_kept
+from loam_operator.observed import Hint, JobView, Observed, PodLog, RayJobView, Tenancy
 from loam_operator.reconcile import reconcile
 from loam_operator.states import RUNNING
 from loam_operator.status import build_patch, read_state, read_status
@@ -72,8 +71,8 @@ class Cluster(Protocol):
     async def read_observed(self, key: Key) -> Observed | None:
         """The job and all that carries its label, read now; None if there is no such job."""
 
-    async def read_namespace_labels(self, namespace: str) -> dict[str, str]:
-        """The labels that a namespace has now."""
+    async def read_tenancy(self, namespace: str) -> Tenancy:
+        """The rules for the jobs of a namespace, as they are now."""
 
     async def patch_status(self, job: JobView, patch: dict[str, Any]) -> JobView:
         """Write the status of the job as it was seen.
@@ -154,18 +153,17 @@ class Worker:
         if not self._is_leader():  # who becomes it looks at every job
             return None
         try:
-            observed = await self._learn_labels(observed)
             observed = await self._recheck_conflicts(key, observed)
             refusal = self._refusals.pop(key, None)  # told once; then it is tried again
             if refusal is not None:
                 observed = replace(observed, hints=(refusal,))
-            decision = reconcile(observed, self._now())
+            observed, decision = await self._decide(observed)
             if decision.is_weighty or self._is_stale(key, decision):
                 fresh = await self._read_fresh(key)
                 if fresh is None:
                     return None
-                observed = replace(fresh, hints=observed.hints, tenancy=observed.tenancy)
-                decision = reconcile(observed, self._now())
+                fresh = replace(fresh, hints=observed.hints)
+                observed, decision = await self._decide(fresh)
             if decision.wants_hints and self._may_look(key, decision):
                 observed = await self._look_for_hints(observed)
                 decision = reconcile(observed, self._now())
@@ -225,16 +223,15 @@ class Worker:
         logs = await self._cluster.read_logs(observed, live.number) if live else ()
         return replace(observed, logs=logs)
 
-    async def _learn_labels(self, observed: Observed) -> Observed:
-        """Ask for the namespace's labels where a profile goes by them and one has to be found."""
-        tenancy = observed.tenancy
-        is_asked = any(one.spec and one.spec.namespace_selector for one in tenancy.profiles)
-        if not is_asked or "completionTime" in observed.job.status:
-            return observed
-        if find_kept(observed, read_status(observed.job.status).profile) is not None:
-            return observed
-        labels = await self._cluster.read_namespace_labels(observed.job.namespace)
-        return replace(observed, tenancy=replace(tenancy, namespace_labels=labels))
+    async def _decide(self, observed: Observed) -> tuple[Observed, Decision]:
+        """Ask for the rules where a job has to be judged by them: their watch and that of the jobs
+        are two, and one may be behind the other or have lost a deletion."""
+        decision = reconcile(observed, self._now())
+        if decision.wants_tenancy:
+            tenancy = await self._cluster.read_tenancy(observed.job.namespace)
+            observed = replace(observed, tenancy=tenancy)
+            decision = reconcile(observed, self._now())
+        return observed, decision
 
     async def _recheck_conflicts(self, key: Key, observed: Observed) -> Observed:
         if not observed.conflicts:

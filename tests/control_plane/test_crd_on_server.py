@@ -98,6 +98,7 @@ def put(manifest: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     return changed
 
 
+JUDGE = {"openai": {"baseURL": "https://host/v1", "model": "j"}}
 # One manifest for each cross-field rule; its words are what server and command must both say.
 BROKEN_RULES = {
     "min cannot be larger": ("compute.workers", {"min": 2, "max": 1}),
@@ -125,6 +126,18 @@ BROKEN_RULES = {
         {"targetCount": 1, "filters": {"embeddingDuplicates": {"similarity": 0}}},
     ),
     "whose prices are known": ("synthesis.budget.maxCost", 1.5),
+    "onUntrustedFilter judge needs a judge": ("synthesis.onUntrustedFilter", "judge"),
+    "filters.consistency must be enabled": (
+        "synthesis",
+        {"targetCount": 1, "judge": JUDGE, "filters": {"consistency": {"enabled": False}}},
+    ),
+    "a judge judges labels: it needs": (
+        "",
+        {
+            "data": {"seeds": {"uri": "file://s"}, "task": "generation"},
+            "synthesis": {"targetCount": 1, "judge": JUDGE},
+        },
+    ),
     "a language is named by its ISO 639-1 code": ("synthesis.languages", {"german": 0.5}),
     "inContext goes on in the seeds' own language": (
         "synthesis",

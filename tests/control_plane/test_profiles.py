@@ -23,7 +23,6 @@ from loam_api.crd import KINDS, PROFILE_COLUMNS, build_crd
 from loam_api.finetuneprofile import FineTuneProfile
 from loam_api.validation import ManifestError, validate_profile
 
-HEARD = 'loam_operator_watch_events_total{kind="finetuneprofiles"}'
 PLACE = {"group": "loam.dev", "version": "v1alpha1", "plural": "finetuneprofiles"}
 EXAMPLE: dict[str, Any] = yaml.safe_load((ROOT / "examples/profile/profile.yaml").read_text())
 CHAPTER = (ROOT / "docs/operations.md").read_text().partition("## Several teams")[2]
@@ -33,6 +32,17 @@ MANIFESTS = [
     for document in yaml.safe_load_all(block)
 ]
 Apply = Callable[..., None]
+# Its watch of profiles tells it nothing, as one that is behind, or was cut.
+DEAF = """
+import sys
+from loam_operator import main, watching
+follow = watching._follow
+def follow_others(registry, kind, *more):
+    if kind.plural != "finetuneprofiles":
+        follow(registry, kind, *more)
+watching._follow = follow_others
+sys.exit(main.main())
+"""
 
 
 @pytest.fixture
@@ -44,24 +54,10 @@ def profiles(control_plane: ControlPlane) -> Iterator[client.CustomObjectsApi]:
 
 
 @pytest.fixture
-def operator(
-    control_plane: ControlPlane, namespace: str, tmp_path: Path, profiles: client.CustomObjectsApi
-) -> Iterator[OperatorProcess]:
-    with run_operator(
-        control_plane.kubeconfig,
-        tmp_path / "operator.log",
-        LOAM_NAMESPACES=namespace,
-        POD_NAMESPACE=namespace,
-    ) as running:
-        yield running
-
-
-@pytest.fixture
-def apply(profiles: client.CustomObjectsApi, operator: OperatorProcess) -> Apply:
-    """Creates a profile, or changes its spec; the operator has heard of it then."""
+def apply(profiles: client.CustomObjectsApi) -> Apply:
+    """Creates a profile, or changes its spec; waits for nothing: no job may need that."""
 
     def put(name: str, **spec: Any) -> None:
-        heard = operator.count(HEARD)
         body = make_profile(name, **spec)
         try:
             profiles.create_cluster_custom_object(**PLACE, body=body)
@@ -71,14 +67,8 @@ def apply(profiles: client.CustomObjectsApi, operator: OperatorProcess) -> Apply
             held = profiles.get_cluster_custom_object(**PLACE, name=name)
             body["metadata"]["resourceVersion"] = held["metadata"]["resourceVersion"]
             profiles.replace_cluster_custom_object(**PLACE, name=name, body=body)
-        wait_until(lambda: operator.count(HEARD) > heard, f"the operator to hear of {name}")
 
     return put
-
-
-@pytest.fixture
-def stage(control_plane: ControlPlane, namespace: str) -> Stage:
-    return Stage(control_plane.client, namespace)
 
 
 def make_profile(name: str, **spec: Any) -> dict[str, Any]:
@@ -192,6 +182,8 @@ def test_the_table_has_every_rule():
         {"allow": {"teachers": ["https://host/v1?x=1"]}},
         {"allow": {"secrets": ["Upper"]}},
         {"limits": {"gpus": -1}},
+        {"limits": {"teacherCost": 0}},
+        {"teacherPrices": [{"model": "m", "prompt": 1}]},
         {"limits": {"memoryPerPod": "4GB"}},
         {"pods": {"image": "an image"}},
         {"pods": {"worker": {"nodeSelector": {"pool": "a b"}}}},
@@ -273,6 +265,65 @@ def test_a_forged_copy_is_replaced(operator: OperatorProcess, stage: Stage, appl
     kept = stage.core.read_namespaced_config_map("sly-manifest", stage.namespace).data
     assert json.loads(kept["profile.json"])["spec"]["pods"]["image"] == "registry.example/true:1"
     assert json.loads(kept["job.yaml"])["metadata"]["name"] == "sly"
+
+
+def test_rules_hold_that_no_watch_has_told_of(
+    control_plane: ControlPlane,
+    namespace: str,
+    stage: Stage,
+    tmp_path: Path,
+    profiles: client.CustomObjectsApi,
+):
+    """Profile and job come by two watches. A job that is applied right after its profile must not
+    run without rules, nor one under a profile whose deletion was lost."""
+    settings = {"LOAM_NAMESPACES": namespace, "POD_NAMESPACE": namespace}
+    profiles.create_cluster_custom_object(**PLACE, body=make_profile("gone"))
+    with run_operator(control_plane.kubeconfig, tmp_path / "log", program=DEAF, **settings):
+        profiles.delete_cluster_custom_object(**PLACE, name="gone")
+        small = make_profile("small", default=True, limits={"workers": 2})
+        profiles.create_cluster_custom_object(**PLACE, body=small)
+        stage.apply("big", compute={"workers": {"min": 3, "max": 3}})
+        stage.apply("orphan", compute={"profile": "gone"})
+        assert "limits.workers" in get_message(stage.await_reason("big", "NotAllowed"))
+        message = get_message(stage.await_reason("orphan", "ProfileUnavailable"))
+        assert "FineTuneProfile gone does not exist" in message
+        assert not stage.list_ray_jobs()
+
+
+def test_a_job_may_come_before_the_profile_that_allows_it(
+    operator: OperatorProcess, stage: Stage, apply: Apply
+):
+    """`kubectl apply -f folder` goes by the names of the files: job.yaml, then profile.yaml."""
+    apply("team", default=True, limits={"workers": 2})
+    stage.apply("big", compute={"workers": {"min": 3, "max": 3}})
+    apply("team", default=True, limits={"workers": 4})
+    await_attempt(stage, "big", 1)
+
+
+def test_money_is_counted_by_the_profiles_prices(
+    operator: OperatorProcess, stage: Stage, apply: Apply
+):
+    """What the pods read has the limit, and prices that the job cannot lower."""
+    prices = {"prompt": 3, "completion": 15}
+    apply(
+        "paid", default=True, limits={"teacherCost": 20}, teacherPrices=[{"model": "m", **prices}]
+    )
+    openai = {
+        "baseURL": "https://teacher.example/v1",
+        "model": "m",
+        "prices": {"prompt": 0.01, "completion": 0.01},
+    }
+    synthesis = {"targetCount": 10, "teacher": {"kind": "openai", "openai": openai}}
+    data = {"task": "classification", "seeds": {"uri": "s3://bucket/seeds.jsonl"}}
+    stage.apply("thrifty", data=data, synthesis=synthesis)
+    stage.apply("dear", data=data, synthesis={**synthesis, "budget": {"maxCost": 21}})
+    await_attempt(stage, "thrifty", 1)
+    kept = stage.core.read_namespaced_config_map("thrifty-manifest", stage.namespace).data
+    read = json.loads(kept["job.yaml"])["spec"]["synthesis"]
+    assert read["budget"]["maxCost"] == 20
+    assert read["teacher"]["openai"]["prices"] == prices
+    message = get_message(stage.await_reason("dear", "NotAllowed"))
+    assert "spec.synthesis.budget.maxCost: 21 is more than the 20" in message
 
 
 def test_namespaces_are_told_apart_by_their_labels(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from loam_operator.checking import SpecError, check_spec
 from loam_operator.health import PULSE_SECONDS, Health
 from loam_operator.kinds import list_kinds
 from loam_operator.observed import JobView
+from loam_operator.profile_reader import ProfileReader
 from loam_operator.settings import SettingsError, read_settings
 from loam_operator.throttle import LookThrottle, ProgressThrottle
 from loam_operator.views import find_attempt, view_job, view_pod
@@ -226,6 +227,51 @@ def test_a_spec_is_taken_over_only_where_it_cannot_have_changed(change: dict[str
         "ofANewerCrd"
         not in view_job({"metadata": newer, "spec": foreign, "status": started}, unread).spec
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "is_woken"),
+    [
+        ({}, True),
+        ({"phase": "Pending", "profile": {"name": "forged"}}, True),
+        ({"phase": "Suspended"}, True),
+        ({"phase": "Training", "profile": {"name": "gpu"}}, False),
+        ({"phase": "Failed", "completionTime": "2026-01-01T00:00:00Z"}, False),
+    ],
+)
+def test_a_profile_wakes_whoever_may_wait_for_it(status: dict[str, Any], is_woken: bool):
+    """A job that is being judged as its profile comes has no phase yet: it would wait 30 s."""
+    (profiles,) = [kind for kind in list_kinds(has_profiles=True) if not kind.is_namespaced]
+    cache = Cache()
+    cache.put_job(JobView("n", "a", "u", 1, "1", status=status))
+    assert profiles.keep(cache, {}) == profiles.drop(cache, {}) == ([A] if is_woken else [])
+
+
+def test_profiles_are_read_after_the_question():
+    """Whoever shares a list that began before their job was known may miss the job's profile; a
+    list for each of a thousand jobs would be a thousand lists."""
+    began: list[asyncio.Event] = []
+
+    class SlowApi:
+        async def list(self, path: str) -> AsyncIterator[dict[str, Any]]:
+            number = len(began) + 1
+            began.append(asyncio.Event())
+            await began[-1].wait()
+            yield {"metadata": {"name": f"list-{number}"}}
+
+    async def scenario() -> list[str]:
+        reader = ProfileReader(SlowApi())  # type: ignore[arg-type]
+        readers = [asyncio.create_task(reader.read())]
+        await asyncio.sleep(0)  # the first list is under way
+        readers += [asyncio.create_task(reader.read()) for _ in range(50)]
+        await asyncio.sleep(0)
+        began[0].set()
+        await readers[0]
+        await asyncio.sleep(0)
+        began[1].set()
+        return [(await one)[0].name for one in readers]
+
+    assert asyncio.run(scenario()) == ["list-1", *["list-2"] * 50]
 
 
 def test_old_news_does_not_replace_new():

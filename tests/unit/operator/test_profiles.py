@@ -7,12 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.unit.operator.test_decisions import Lane
 from tests.unit.operator.test_rayjob import JOB, SETTINGS, get_container, get_pods
-from tests.unit.operator.world import make_profile
+from tests.unit.operator.world import START, make_profile
 
 from loam_api.finetuneprofile import FineTuneProfileSpec, NamespaceSelector
 from loam_api.ports import METRICS_PORT
+from loam_api.teacher_prices import LIST_PRICES
 from loam_operator.addresses import find_inner, is_under
 from loam_operator.admission import list_excesses
 from loam_operator.checking import check_spec
@@ -23,6 +26,7 @@ from loam_operator.network import build_network_policy
 from loam_operator.placement import place
 from loam_operator.profiles import Profile, matches
 from loam_operator.rayjob import build_ray_job
+from loam_operator.starting import SETTLING_SECONDS
 
 
 def read_profile(**spec: Any) -> Profile:
@@ -121,6 +125,13 @@ def test_inner_addresses_need_a_profile(url):
         assert "allow.teachers" in excess
 
 
+def test_an_inner_judge_needs_a_profile_too():
+    """A judge's address is one more that a job could talk to the cloud's metadata by."""
+    judge = {"openai": {"baseURL": "http://169.254.169.254/v1", "model": "m"}}
+    (excess,) = find_excesses(Profile(), data=LABELLED, synthesis={**JUDGED, "judge": judge})
+    assert excess.startswith("spec.synthesis.judge.openai.baseURL: ")
+
+
 def test_a_listed_inner_teacher_is_allowed():
     """A model server of the platform's own is the cheapest teacher there is."""
     teacher = {"kind": "openai", "openai": {"baseURL": "http://vllm.ai.svc:8000/v1", "model": "m"}}
@@ -136,6 +147,23 @@ def test_public_teachers_need_no_profile(url):
 # --- what is refused ---------------------------------------------------------------------------
 WORKERS = {"workers": {"min": 9, "max": 9}, "worker": {"gpus": 1, "memory": "80Gi"}}
 PAID = {"kind": "openai", "openai": {"baseURL": "https://api.example/v1", "model": "m"}}
+OWN_PRICES = {
+    "kind": "openai",
+    "openai": {**PAID["openai"], "prices": {"prompt": 0.01, "completion": 0.01}},
+}
+PRICE = {"model": "m", "prompt": 3.0, "completion": 15.0}
+LABELLED = {"seeds": {"uri": "s3://bucket/seeds.jsonl"}, "task": "classification"}
+JUDGED = {
+    "targetCount": 1,
+    "teacher": PAID,
+    "judge": {
+        "openai": {
+            "baseURL": "https://judge.example/v1",
+            "model": "j",
+            "apiKeySecretRef": {"name": "k", "key": "K"},
+        }
+    },
+}
 
 
 @pytest.mark.parametrize(
@@ -161,6 +189,21 @@ PAID = {"kind": "openai", "openai": {"baseURL": "https://api.example/v1", "model
             {"allow": {"secrets": ["storage"]}},
             {},
             ['apiKeySecretRef.name: "teacher" is not allowed', "(allow.secrets)"],
+        ),
+        (
+            {"allow": {"teachers": ["https://api.example"]}},
+            {"data": LABELLED, "synthesis": JUDGED},
+            ['spec.synthesis.judge.openai.baseURL: "https://judge.example/v1" is not allowed'],
+        ),
+        (
+            {"limits": {"teacherCost": 9.5}, "teacherPrices": [PRICE]},
+            {"data": LABELLED, "synthesis": JUDGED},
+            ['spec.synthesis.judge.openai.model: "j" has no price in teacherPrices'],
+        ),
+        (
+            {"allow": {"secrets": ["storage"]}},
+            {"data": LABELLED, "synthesis": JUDGED},
+            ['spec.synthesis.judge.openai.apiKeySecretRef.name: "k" is not allowed'],
         ),
         (
             {"allow": {"serviceAccounts": []}},
@@ -204,6 +247,27 @@ PAID = {"kind": "openai", "openai": {"baseURL": "https://api.example/v1", "model
             {"limits": {"teacherRequests": 10}},
             {"synthesis": {"targetCount": 1, "teacher": PAID, "budget": {"maxRequests": 11}}},
             ["spec.synthesis.budget.maxRequests: 11 is more than the 10"],
+        ),
+        (
+            {"limits": {"teacherCost": 9.5}, "teacherPrices": [PRICE]},
+            {"synthesis": {"targetCount": 1, "teacher": OWN_PRICES, "budget": {"maxCost": 10}}},
+            ["spec.synthesis.budget.maxCost: 10 is more than the 9.5", "limits.teacherCost"],
+        ),
+        (
+            {"limits": {"teacherCost": 9.5}},
+            {"synthesis": {"targetCount": 1, "teacher": OWN_PRICES}},
+            [
+                'openai.model: "m" has no price in teacherPrices',
+                "limits.teacherCost cannot be kept",
+            ],
+        ),
+        (
+            {
+                "limits": {"teacherCost": 1},
+                "teacherPrices": [{**PRICE, "baseURL": "http://vllm.ai.svc"}],
+            },
+            {"synthesis": {"targetCount": 1, "teacher": PAID}},
+            ['openai.model: "m" has no price in teacherPrices'],
         ),
     ],
 )
@@ -306,8 +370,7 @@ def test_two_defaults_are_not_guessed_between():
 
 def test_a_profile_can_be_required():
     lane = Lane()
-    lane.operator.cache = type(lane.operator.cache)(is_profile_required=True)
-    lane.operator.worker._cache = lane.operator.cache
+    lane.world.is_profile_required = True
     lane.work()
     assert lane.state == "ProfileUnavailable"
 
@@ -320,9 +383,32 @@ def test_a_refused_job_starts_nothing_and_may_try_again():
     assert (lane.state, lane.reasons) == ("NotAllowed", [])
     assert "spec.model.uri" in lane.message
     assert "platform team" in lane.message
-    lane.world.profiles["gpu"] = make_profile("gpu", 2, default=True)
+    lane.world.profiles["gpu"] = make_profile("gpu", default=True)
     lane.world.update_job(retry_token="again")
     lane.run_until("Succeeded")
+
+
+def test_a_refusal_waits_for_what_is_applied_with_the_job():
+    """`kubectl apply -f folder` may bring the profile after the job; a refusal is the end."""
+    lane = Lane()
+    lane.world.profiles["gpu"] = make_profile("gpu", default=True, allow={"models": []})
+    lane.world.update_job(created_at=START)
+    lane.work()
+    assert (lane.state, lane.world.counts.total) == ("", 0)
+    lane.world.profiles["gpu"] = make_profile("gpu", default=True)
+    lane.work(1)
+    assert lane.state == "Starting"
+
+
+@pytest.mark.parametrize("age", [SETTLING_SECONDS, -3600], ids=["later", "by a clock behind"])
+def test_a_refusal_waits_no_longer_than_that(age):
+    """Whoever is refused should hear of it, whatever the operator's clock says."""
+    lane = Lane()
+    lane.world.profiles["gpu"] = make_profile("gpu", default=True, allow={"models": []})
+    lane.world.update_job(created_at=START)
+    lane.world.seconds = age
+    lane.work()
+    assert lane.state == "NotAllowed"
 
 
 def test_a_running_job_keeps_to_the_rules_of_its_start():
@@ -331,7 +417,7 @@ def test_a_running_job_keeps_to_the_rules_of_its_start():
     lane.world.profiles["gpu"] = make_profile("gpu", default=True)
     lane.run_until("Training")
     before = lane.status.profile
-    lane.world.profiles["gpu"] = make_profile("gpu", 2, default=True, allow={"models": []})
+    lane.world.profiles["gpu"] = make_profile("gpu", default=True, allow={"models": []})
     lane.world.replace_head("job-train-a2")
     lane.run_until("Succeeded")
     assert lane.reasons == ["Succeeded", "HeadLost", "Succeeded"]
@@ -345,7 +431,7 @@ def test_a_retry_by_hand_takes_the_rules_as_they_are():
     lane.world.profiles["gpu"] = make_profile("gpu", default=True, **OURS)
     lane.run_until("BadInput", 10)
     before = lane.status.profile
-    lane.world.profiles["gpu"] = make_profile("gpu", 2, default=True, **OURS, limits={"gpus": 0})
+    lane.world.profiles["gpu"] = make_profile("gpu", default=True, **OURS, limits={"gpus": 0})
     lane.world.update_job(retry_token="again")
     lane.run_until("Succeeded")
     assert lane.status.profile.name == before.name
@@ -359,7 +445,7 @@ def test_a_forged_copy_is_not_believed():
     lane.world.profiles["gpu"] = make_profile("gpu", default=True, **OURS)
     lane.run_until("Training")
     lane.world.profile_copy = '{"name": "mine", "spec": {}}'
-    lane.world.profiles["gpu"] = make_profile("gpu", 2, default=True, **OURS, allow={"models": []})
+    lane.world.profiles["gpu"] = make_profile("gpu", default=True, **OURS, allow={"models": []})
     lane.world.copied_in = -1
     lane.world.replace_head("job-train-a2")
     lane.run_until("NotAllowed")
@@ -441,6 +527,56 @@ def test_the_lower_budget_counts():
     assert "budget" not in JOB.spec["synthesis"]
 
 
+@given(
+    model=st.sampled_from(["m", next(iter(LIST_PRICES))]),
+    own=st.none() | st.floats(0, 10),
+    asked=st.sampled_from([0, 0.5, 2, 100]),
+    stated=st.none() | st.floats(0, 10),
+    most=st.sampled_from([0.5, 5]),
+)
+def test_a_limit_of_money_holds_whatever_the_job_says(
+    model: str, own: float | None, asked: float, stated: float | None, most: float
+):
+    """A job that gives its teacher's prices itself would pass any limit with low ones."""
+    prices = [] if stated is None else [{"model": model, "prompt": stated, "completion": stated}]
+    profile = read_profile(limits={"teacherCost": most}, teacherPrices=prices)
+    teacher: dict[str, Any] = {"baseURL": "https://api.example/v1", "model": model}
+    if own is not None:
+        teacher["prices"] = {"prompt": own, "completion": own}
+    if model not in LIST_PRICES and own is None:
+        asked = 0  # the manifest would not be valid
+    spec = {
+        "targetCount": 1,
+        "teacher": {"kind": "openai", "openai": teacher},
+        "budget": {"maxCost": asked},
+    }
+    excesses = find_excesses(profile, synthesis=spec)
+    if asked > most or (stated is None and model not in LIST_PRICES):
+        assert excesses
+        return
+    assert not excesses
+    job = apply_profile(replace(JOB, spec={**JOB.spec, "synthesis": spec}), profile)
+    effective = check_spec(job).synthesis
+    counted = effective.teacher.openai.find_prices()
+    by_list = LIST_PRICES.get(model, ())
+    truth = (stated, stated) if stated is not None else by_list
+    assert (counted.prompt, counted.completion) == truth
+    if any(truth):
+        assert 0 < effective.budget.max_cost <= most
+    else:  # free: the runtime takes no budget of money without prices
+        assert effective.budget.max_cost == 0
+
+
+def test_prices_of_the_profile_are_the_reports():
+    """What the platform pays is what the user reads, also where nothing is limited."""
+    profile = read_profile(teacherPrices=[{**PRICE, "baseURL": "https://other.example"}, PRICE])
+    spec = {"targetCount": 1, "teacher": OWN_PRICES}
+    job = apply_profile(replace(JOB, spec={**JOB.spec, "synthesis": spec}), profile)
+    assert job.spec["synthesis"]["teacher"]["openai"]["prices"] == {"prompt": 3, "completion": 15}
+    unruled = apply_profile(replace(JOB, spec={**JOB.spec, "synthesis": spec}), Profile())
+    assert unruled.spec["synthesis"]["teacher"] == OWN_PRICES
+
+
 def test_workload_identity_replaces_the_jobs_own_account():
     """The head's right to tell its progress goes with whoever it is."""
     job = replace(JOB, spec={**JOB.spec, "compute": {"serviceAccountName": "s3-writer"}})
@@ -487,3 +623,20 @@ def test_limited_egress_leaves_out_what_is_inside():
     policy = build_network_policy(JOB, closed, SETTINGS)["spec"]
     assert "ipBlock" not in json.dumps(policy)
     assert policy["egress"][1]["ports"][0] == {"port": 53, "protocol": "UDP"}
+
+
+@pytest.mark.parametrize(("judge_costs", "most"), [(2.0, 9.5), (0.0, 0.0)])
+def test_prices_of_the_profile_are_the_judges_too(judge_costs, most):
+    """A judge that its job calls free would be paid beyond any limit in money; and where teacher
+    and judge are both free, the runtime takes no budget of money."""
+    free = {"prompt": 0.0, "completion": 0.0}
+    stated = {"prompt": judge_costs, "completion": judge_costs}
+    profile = read_profile(
+        limits={"teacherCost": 9.5},
+        teacherPrices=[{"model": "m", **free}, {"model": "j", **stated}],
+    )
+    judge = {"openai": {**JUDGED["judge"]["openai"], "prices": free}}
+    job = replace(JOB, spec={**JOB.spec, "synthesis": {**JUDGED, "judge": judge}})
+    synthesis = apply_profile(job, profile).spec["synthesis"]
+    assert synthesis["judge"]["openai"]["prices"] == stated
+    assert synthesis["budget"].get("maxCost", 0.0) == most

@@ -158,7 +158,7 @@ def test_what_does_not_count_is_said(word: str, annotations: dict[str, str], wor
 
 
 def test_the_base_model_writes_in_a_step_of_its_own():
-    """Where one worker generates and trains in one go, nobody could look in between."""
+    """Where the workers generate and train in one go, nobody could look in between."""
     lane = make_lane({"kind": "self"}, compute={"workers": {"min": 1, "max": 1}})
     launches = lane.note_launches()
     lane.run_until("AwaitingReview")

@@ -190,10 +190,7 @@ class Job(RuleBasedStateMachine):
     @rule(names=st.sets(st.sampled_from(sorted(PROFILES))), is_theirs=st.booleans())
     def change_profiles(self, names: set[str], is_theirs: bool) -> None:
         self.disturbances += 1
-        version = int(self.world.make_version())
-        self.world.profiles = {
-            name: make_profile(name, version, **PROFILES[name]) for name in names
-        }
+        self.world.profiles = {name: make_profile(name, **PROFILES[name]) for name in names}
         self.world.namespace_labels = {"team": "theirs"} if is_theirs else {}
 
     @rule(text=st.sampled_from(["", "{", '{"name": "mine", "spec": {"default": true}}']))

@@ -94,7 +94,7 @@ async def hear_after_break(folder: Path) -> tuple[Key, int]:
     write_kubeconfig(folder / "kubeconfig", port)
     heard: asyncio.Queue[Key] = asyncio.Queue()
     registry = kopf.OperatorRegistry()
-    cache = Cache(is_profile_required=False)
+    cache = Cache()
     register(registry, cache, heard.put_nowait, lambda: None, has_profiles=True)
     stop = asyncio.Event()
     watches = asyncio.create_task(watch(registry, "operator-0", [], stop))

@@ -26,7 +26,9 @@ from loam_operator.observed import (
     PodView,
     ProfileView,
     RayJobView,
+    Tenancy,
 )
+from loam_operator.profiles import find_profile
 from loam_operator.review import is_decided, refuses_all
 from loam_operator.states import INITIAL_STATES
 from loam_operator.status import MAX_STATUS_BYTES, measure_status, read_state, read_status
@@ -52,9 +54,9 @@ STAGES = {
 }
 
 
-def make_profile(name: str, version: int = 1, **spec: Any) -> ProfileView:
+def make_profile(name: str, **spec: Any) -> ProfileView:
     """A FineTuneProfile as the operator sees it."""
-    return ProfileView(name, str(version), FineTuneProfileSpec.model_validate(spec))
+    return ProfileView(name, FineTuneProfileSpec.model_validate(spec))
 
 
 class Crash(Exception):
@@ -92,6 +94,7 @@ class World:
         self.children = set(CHILDREN)
         self.profiles: dict[str, ProfileView] = {}
         self.namespace_labels: dict[str, str] = {}
+        self.is_profile_required = False
         self.profile_copy = ""
         self.copied_in: int | None = -1
         self.foreign: set[str] = set()
@@ -105,6 +108,10 @@ class World:
         self.crash_in: int | None = None
         self.crash_after = False
         self.job: JobView | None = JobView("team", "job", "uid-job", 1, "1", spec=self.spec)
+
+    def describe_tenancy(self) -> Tenancy:
+        profiles = tuple(self.profiles[name] for name in sorted(self.profiles))
+        return Tenancy(profiles, dict(self.namespace_labels), self.is_profile_required)
 
     def now(self) -> datetime:
         return START + timedelta(seconds=self.seconds)
@@ -122,9 +129,9 @@ class World:
             profile_copy=self.profile_copy,
         )
 
-    async def read_namespace_labels(self, namespace: str) -> dict[str, str]:
+    async def read_tenancy(self, namespace: str) -> Tenancy:
         self._maybe_crash()
-        return dict(self.namespace_labels)
+        return self.describe_tenancy()
 
     async def patch_status(self, job: JobView, patch: dict[str, Any]) -> JobView:
         self._maybe_crash(before=True)
@@ -221,6 +228,9 @@ class World:
         assert status.profile == launch.profile.use, "rules that no status tells of"
         if self.profile_copy and self.copied_in == status.first_counted_attempt:
             assert launch.profile.copy == self.profile_copy, "other rules than at the start"
+        else:
+            spec, tenancy = check_spec(self.job), self.describe_tenancy()
+            assert launch.profile == find_profile(tenancy, spec), "rules that hold no more"
         assert not list_excesses(
             check_spec(self.job), self.job.queue_labels, launch.profile, has_started=False
         ), "more than is allowed"
@@ -463,8 +473,8 @@ class Operator:
 
     def hear_all(self) -> None:
         """Every event has arrived, once or more often."""
-        self.hear_profiles()
         self.hear_job()
+        self.cache.put_profile_copy(KEY, self.world.profile_copy)
         for name in {**self.world.ray_jobs, **self._held("ray_jobs")}:
             self.hear_ray_job(name)
         for name in {**self.world.pods, **self._held("pods")}:
@@ -492,14 +502,6 @@ class Operator:
             self.cache.put_pod(KEY, self.world.pods[name])
         elif name in self._held("pods"):
             self.cache.remove_pod(KEY, name, self._held("pods")[name].uid)
-
-    def hear_profiles(self) -> None:
-        for name in {**self.world.profiles, **self.cache._profiles}:
-            if name in self.world.profiles:
-                self.cache.put_profile(self.world.profiles[name])
-            else:
-                self.cache.remove_profile(name)
-        self.cache.put_profile_copy(KEY, self.world.profile_copy)
 
     def hear_progress(self, _: str = "") -> None:
         """All attempts write to one object, so that they are heard together."""
