@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from benchmarks.study.arms import take_first
+from benchmarks.study.probe import Probe
 from benchmarks.study.tasks import Draw, Task
 
 from loam_runtime.data.examples import Example
@@ -24,7 +25,7 @@ SIZES = (5, 10, 20)  # rows per class
 
 
 class Judge:
-    """Logistic regression on sentence embeddings of all real training rows of a task.
+    """A probe that has learnt all real training rows of a task.
 
     It stands in for a person who labels the synthetic rows; `accuracy`, on all real test rows,
     says how far its word goes.
@@ -34,12 +35,8 @@ class Judge:
         self._task = task
 
     @cached_property
-    def _model(self) -> Any:
-        from sklearn.linear_model import LogisticRegression
-
-        rows = self._task.train
-        model = LogisticRegression(C=10.0, max_iter=2000)
-        return model.fit(embed_texts([row.input for row in rows]), [row.target for row in rows])
+    def _probe(self) -> Probe:
+        return Probe(self._task.train)
 
     @cached_property
     def accuracy(self) -> float:
@@ -47,8 +44,7 @@ class Judge:
 
     def agrees(self, rows: Sequence[Example]) -> list[bool]:
         """Whether each row's label is the one that the judge would give."""
-        named = self._model.predict(embed_texts([row.input for row in rows]))
-        return [label == row.target for label, row in zip(named, rows, strict=True)]
+        return self._probe.agrees(rows)
 
 
 def describe_rows(draw: Draw, pool: Sequence[Example], judge: Judge) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from loam_runtime.storage.registry import open_store
 from loam_runtime.synthesis.drawing import Drawing
 from loam_runtime.synthesis.filters.base import FilterChain
 from loam_runtime.synthesis.filters.consistency import ConsistencyFilter
+from loam_runtime.synthesis.filters.label_judges import build_scored_consistency
 from loam_runtime.synthesis.filters.registry import build_judges, build_validity_filters
 from loam_runtime.synthesis.strategies.base import SamplingSettings, TaskBrief
 from loam_runtime.synthesis.teachers import SelfTeacher
@@ -93,9 +94,7 @@ class Lab:
             Filters(),
             held_out={f"test row {n}": row.input for n, row in enumerate(draw.test, start=1)},
             quality_threshold=QUALITY_THRESHOLD,
-            model=self._base,
-            contract=draw.task.contract,
-            on_untrusted="keep",
+            consistency=[build_scored_consistency(brief, self._base, draw.task.contract)],
         )
         chain = FilterChain(
             [*build_validity_filters(brief, Filters()), *judges], is_classification=True

@@ -15,12 +15,22 @@ from loam_runtime.data.examples import Example
 from loam_runtime.synthesis.embeddings import embed_texts
 
 
+class Probe:
+    """A classifier that has learnt these rows."""
+
+    def __init__(self, rows: Sequence[Example]) -> None:
+        from sklearn.linear_model import LogisticRegression
+
+        vectors = embed_texts([row.input for row in rows])
+        model = LogisticRegression(C=10.0, max_iter=2000)
+        self._model = model.fit(vectors, [row.target for row in rows])
+
+    def agrees(self, rows: Sequence[Example]) -> list[bool]:
+        """Whether each row's label is the one that it would give."""
+        named = self._model.predict(embed_texts([row.input for row in rows]))
+        return [label == row.target for label, row in zip(named, rows, strict=True)]
+
+
 def measure_probe(task: Task, rows: Sequence[Example]) -> dict[str, str]:
     """Learn the rows; which of all test rows are then right, as a string of 0 and 1."""
-    from sklearn.linear_model import LogisticRegression
-
-    vectors = embed_texts([row.input for row in rows])
-    model = LogisticRegression(C=10.0, max_iter=2000).fit(vectors, [row.target for row in rows])
-    named = model.predict(embed_texts([row.input for row in task.test]))
-    hits = (str(int(label == row.target)) for label, row in zip(named, task.test, strict=True))
-    return {"raw": "".join(hits)}
+    return {"raw": "".join(str(int(hit)) for hit in Probe(rows).agrees(task.test))}

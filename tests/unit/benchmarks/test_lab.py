@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 from benchmarks.study.arms import FILTERS
 from benchmarks.study.lab import Lab, Recipe
-from benchmarks.study.tasks import Draw, draw_repeat, load_task
+from benchmarks.study.tasks import Draw
 from tests.tools.tiny_models import build_tiny_model
+from tests.unit.benchmarks.conftest import WriteTask
 
 ENDS = {"negative": "dull", "positive": "lovely"}
 
 
 @pytest.fixture
-def draw(tmp_path: Path) -> Draw:
+def draw(write_task: WriteTask) -> Draw:
     """A repeat of a task that a few steps can learn."""
-    folder = tmp_path / "sst2"
-    folder.mkdir()
-    for side, count in (("train", 8), ("test", 6)):
-        rows = [
-            {"text": f"{side} film {n} is {ENDS[label]}", "label": label}
-            for n in range(count)
-            for label in ENDS
-        ]
-        (folder / f"{side}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return draw_repeat(load_task(tmp_path, "sst2"), repeat=0)
+    return write_task(
+        "sst2",
+        tuple(ENDS),
+        lambda side, label, number: f"{side} film {number} is {ENDS[label]}",
+        train=8,
+        test=6,
+    )
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +21,20 @@ from benchmarks.study.paired import compare_arms
 from benchmarks.study.results import Cell, Results
 from benchmarks.study.run import run_cells
 from benchmarks.study.tables import compare, read_hits
-from benchmarks.study.tasks import SEEDS_PER_CLASS, Draw, draw_repeat, load_task
+from benchmarks.study.tasks import SEEDS_PER_CLASS, Draw, draw_repeat
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.benchmarks.conftest import WriteTask
 
 LABELS = ("HUM", "LOC", "NUM")
 
 
 @pytest.fixture
-def draw(tmp_path: Path) -> Draw:
+def draw(write_task: WriteTask) -> Draw:
     """A repeat of a small task: 40 training and 30 test rows of each label."""
-    folder = tmp_path / "trec6"
-    folder.mkdir()
-    for side, count in (("train", 40), ("test", 30)):
-        rows = [
-            {"text": f"{side} {label} {n} ?", "label": label}
-            for n in range(count)
-            for label in LABELS
-        ]
-        (folder / f"{side}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return draw_repeat(load_task(tmp_path, "trec6"), repeat=0)
+    return write_task(
+        "trec6", LABELS, lambda side, label, number: f"{side} {label} {number} ?", train=40, test=30
+    )
 
 
 def test_a_repeat_draws_all_anew_and_nothing_twice(draw: Draw) -> None:
