@@ -88,7 +88,7 @@ class GroundingFilter(ApiModel):
 
 
 class ConsistencyFilter(ApiModel):
-    """Rows whose label is not the one that the teacher gives them when asked."""
+    """Rows whose label is not the one that the teacher, or the judge, gives them when asked."""
 
     enabled: bool = Field(
         default=True,
@@ -133,6 +133,6 @@ class Filters(ApiModel):
     )
     consistency: ConsistencyFilter = Field(
         default_factory=ConsistencyFilter,
-        description="For classification: rows whose label is not the one that the teacher gives "
-        "them when asked.",
+        description="For classification: rows whose label is not the one that the teacher, or "
+        "`synthesis.judge`, gives them when asked.",
     )

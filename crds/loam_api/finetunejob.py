@@ -38,6 +38,7 @@ from loam_api.data_block import (
 from loam_api.status import FineTuneJobStatus
 from loam_api.synthesis_block import (
     Budget,
+    Judge,
     OpenAITeacher,
     Sampling,
     SpotCheck,
@@ -72,6 +73,7 @@ __all__ = [
     "FineTuneJobStatus",
     "FullSettings",
     "HeadResources",
+    "Judge",
     "LoraSettings",
     "Method",
     "ModelSpec",
@@ -166,6 +168,17 @@ class FineTuneJobSpec(ApiModel):
             ),
             message="strategy inContext goes class by class: it needs data.task: classification",
             field="synthesis.strategy",
+        ),
+        Rule(
+            cel="!has(self.synthesis) || !has(self.synthesis.judge) "
+            "|| self.data.task == 'classification'",
+            holds=lambda it: (
+                it.synthesis is None
+                or it.synthesis.judge is None
+                or it.data.task == "classification"
+            ),
+            message="a judge judges labels: it needs data.task: classification",
+            field="synthesis.judge",
         ),
         Rule(
             cel="self.training.full.sharding == 'none' "

@@ -26,7 +26,8 @@ MAX_BUDGET = 10**12
 MAX_COST = 10**9
 MAX_PRICE = 10**6
 
-_PRICED = "[" + ", ".join(f"'{name}'" for name in LIST_PRICES) + "]"
+_LISTED = ", ".join(f"'{name}'" for name in LIST_PRICES)
+_PRICED = f"(has({{0}}.prices) || {{0}}.model in [{_LISTED}])"
 
 # A limit may be lifted (0) or raised while the job runs, never lowered under what is spent.
 _RAISED_ONLY = (
@@ -101,6 +102,12 @@ def _has_prices(openai: OpenAITeacher) -> bool:
     return openai.prices is not None or openai.model in LIST_PRICES
 
 
+def _is_priced(synthesis: Synthesis) -> bool:
+    judge = synthesis.judge.openai if synthesis.judge is not None else None
+    remote = [one for one in (synthesis.teacher.openai, judge) if one is not None]
+    return bool(remote) and all(_has_prices(one) for one in remote)
+
+
 class Teacher(ApiModel):
     """Who writes the synthetic examples."""
 
@@ -127,8 +134,14 @@ class Teacher(ApiModel):
     )
 
 
+class Judge(ApiModel):
+    """A model that judges the labels of synthetic rows in the place of the one that wrote them."""
+
+    openai: OpenAITeacher = Field(description="Its OpenAI-compatible endpoint.")
+
+
 class Budget(ApiModel):
-    """A hard stop for the teacher; 0 for no limit."""
+    """A hard stop for teacher and judge together; 0 for no limit."""
 
     rules = tuple(
         Rule(
@@ -147,7 +160,8 @@ class Budget(ApiModel):
         default=0,
         ge=0,
         le=MAX_COST,
-        description="In the currency of the prices: `teacher.openai.prices`, or US dollars.",
+        description="In the currency of the prices: those of `teacher.openai.prices` and "
+        "`judge.openai.prices`, which are of one currency, or US dollars.",
     )
 
 
@@ -188,15 +202,25 @@ class Synthesis(ApiModel):
             field="languages",
         ),
         Rule(
-            cel="self.budget.maxCost == 0.0 || (has(self.teacher.openai) && "
-            f"(has(self.teacher.openai.prices) || self.teacher.openai.model in {_PRICED}))",
-            holds=lambda it: (
-                it.budget.max_cost == 0
-                or (it.teacher.openai is not None and _has_prices(it.teacher.openai))
-            ),
-            message="a budget in money needs a teacher of kind openai whose prices are known: "
-            "give teacher.openai.prices",
+            cel="self.budget.maxCost == 0.0 || ((has(self.teacher.openai) || has(self.judge)) "
+            f"&& (!has(self.teacher.openai) || {_PRICED.format('self.teacher.openai')}) "
+            f"&& (!has(self.judge) || {_PRICED.format('self.judge.openai')}))",
+            holds=lambda it: it.budget.max_cost == 0 or _is_priced(it),
+            message="a budget in money needs a teacher or a judge of kind openai, and each of "
+            "these one whose prices are known: give openai.prices",
             field="budget.maxCost",
+        ),
+        Rule(
+            cel="self.onUntrustedFilter != 'judge' || has(self.judge)",
+            holds=lambda it: it.on_untrusted_filter != "judge" or it.judge is not None,
+            message="onUntrustedFilter judge needs a judge: give judge.openai",
+            field="onUntrustedFilter",
+        ),
+        Rule(
+            cel="!has(self.judge) || self.filters.consistency.enabled",
+            holds=lambda it: it.judge is None or it.filters.consistency.enabled,
+            message="a judge judges labels: filters.consistency must be enabled",
+            field="judge",
         ),
     )
 
@@ -208,6 +232,13 @@ class Synthesis(ApiModel):
     )
     teacher: Teacher = Field(
         default_factory=Teacher, description="Who writes the synthetic examples."
+    )
+    judge: Judge | None = Field(
+        default=None,
+        description="For classification: another model that judges the rows' labels, within the "
+        "same budget. It does so for every row; with onUntrustedFilter: judge only where the model "
+        "that wrote the rows is not trusted. None: the model that wrote them judges. In a cluster "
+        "only with a teacher of kind openai.",
     )
     target_count: int = Field(ge=1, le=1_000_000, description="Synthetic rows to keep.")
     languages: dict[FieldName, Share] = Field(
@@ -235,7 +266,7 @@ class Synthesis(ApiModel):
     )
     budget: Budget = Field(
         default_factory=Budget,
-        description="A hard stop for the teacher.",
+        description="A hard stop for teacher and judge together.",
         json_schema_extra={MUTABLE: MAY_BE_RAISED},
     )
     annotation_price: float = Field(
@@ -245,12 +276,23 @@ class Synthesis(ApiModel):
         description="What a person would be paid for one row, in the currency of the teacher's "
         "prices; the report compares. 0 for no comparison.",
     )
-    on_untrusted_filter: Literal["keep", "fail"] = Field(
+    on_untrusted_filter: Literal["keep", "fail", "judge"] = Field(
         default="keep",
         description="What to do when the label-consistency filter is no better than the majority "
-        "class on the seeds: keep the rows it would have judged, or fail.",
+        "class on the seeds: keep the rows it would have judged, fail, or measure `judge` in the "
+        "same way and let it judge instead; if it is no better either, the rows are kept.",
     )
     spot_check: SpotCheck | None = Field(
         default=None,
         description="A sample for a person to look at: data/spot_check.csv and in the report.",
     )
+
+    def list_endpoints(self) -> dict[str, OpenAITeacher]:
+        """The endpoints that are asked, by their field of the spec; the teacher's first."""
+        judge = self.judge.openai if self.judge is not None else None
+        named = {"teacher": self.teacher.openai, "judge": judge}
+        return {
+            f"synthesis.{field}.openai": endpoint
+            for field, endpoint in named.items()
+            if endpoint is not None
+        }

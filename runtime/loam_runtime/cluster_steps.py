@@ -1,7 +1,7 @@
 """What the head pod does in each step of a job in a cluster; the operator decides on the steps.
 
 prepare: read, split, ask a remote teacher, and find out what training needs; without workers.
-generate: let the base model write rows, on one worker.
+generate: let the base model write rows that a person reviews, on the workers.
 train: all the rest, on the workers.
 """
 
@@ -55,11 +55,14 @@ def prepare(job: FineTuneJob, base_dir: Path, this_try: Try, progress: Progress)
     quiet_libraries()
     sources = fetch_sources(job.spec, base_dir)
     run_key = identify_run(job, sources)
+    run = open_run(job, base_dir, run_key)
     outcome = find_outcome(job, base_dir, run_key)
     if outcome is not None:
-        return describe_run(open_run(job, base_dir, run_key), run_key, outcome)
-    run = open_run(job, base_dir, run_key)
+        return describe_run(run, run_key, outcome)
     with lead_run(run, job, this_try, progress, _METRICS) as monitor:
+        outcome = find_outcome(job, base_dir, run_key)
+        if outcome is not None:  # another job made it while its lock was waited for
+            return describe_run(run, run_key, outcome)
         context = build_context(job, base_dir, sources, run, run_key)
         stages = run_stages(context, monitor, _find_last_prepared(job.spec))
         needed = _estimate_worker_memory(context, stages)
@@ -83,7 +86,8 @@ def describe_cost(spec: FineTuneJobSpec, cost: float | None) -> str:
     """What the teacher has cost, in its prices' currency where that is known; "" for unknown."""
     if cost is None:
         return ""
-    return f"{cost:.2f}" if spec.synthesis.teacher.openai.prices else f"{cost:.2f} USD"
+    is_own_currency = any(one.prices for one in spec.synthesis.list_endpoints().values())
+    return f"{cost:.2f}" if is_own_currency else f"{cost:.2f} USD"
 
 
 def _find_last_prepared(spec: FineTuneJobSpec) -> str:
@@ -134,7 +138,7 @@ def use_workers(
                 job,
                 base_dir,
                 RunAddress(resolve_uri(job.spec.output.uri, base_dir), run_key, run.token),
-                num_pods=job.spec.compute.workers.max if is_train else 1,
+                num_pods=job.spec.compute.workers.max,
                 micro_batch_divisor=micro_batch_divisor,
                 last_stage=STAGES[-1] if is_train else "synthesize",
             )

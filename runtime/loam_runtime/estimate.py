@@ -83,6 +83,10 @@ def describe_plan(resolved: Plan) -> str:
             f"Teacher: {asked.min_requests:,} to {asked.max_requests:,} requests, "
             f"{asked.min_tokens:,} to {asked.max_tokens:,} tokens"
         )
+        if asked.judge:
+            lines.append(
+                f"Of these, the judge {asked.judge}: up to {asked.max_judge_requests:,} requests"
+            )
     return "\n".join([*lines, *(f"Warning: {warning}" for warning in resolved.warnings)])
 
 

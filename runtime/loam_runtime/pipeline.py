@@ -109,6 +109,9 @@ def run_job(job: FineTuneJob, *, base_dir: Path, metrics_port: int = 0) -> RunOu
         return outcome
     progress = open_progress(STAGES)
     with lead_run(run, job, Try(), progress, ("127.0.0.1", metrics_port)) as monitor:
+        outcome = find_outcome(job, base_dir, run_key)
+        if outcome is not None:  # another made it while its lock was waited for
+            return outcome
         context = build_context(job, base_dir, sources, run, run_key)
         run_stages(context, monitor)
     shutil.rmtree(context.work_dir, ignore_errors=True)
@@ -191,7 +194,9 @@ def run_stages(
     reviewed = None
     if synthetic and review.is_required(context.job):
         review.check_decision(context)
-        reviewed = stages.run("review", partial(review.review_rows, context, synthetic.folder))
+        reviewed = stages.run(
+            "review", partial(review.review_rows, context, rows.folder, synthetic.folder)
+        )
     written = reviewed or synthetic
     folders = (rows.folder, written.folder if written else None)
     planned = stages.run("plan", partial(plan.plan_training, context, *folders))
@@ -231,7 +236,7 @@ def lead_run(
 
 @contextmanager
 def _hold_lock(run: RunStore, job: FineTuneJob, this_try: Try) -> Iterator[None]:
-    """Without numbered attempts a lock is taken over from a process that died, and no other."""
+    """Without numbered attempts a lock is taken over only from a process that is gone."""
     take_lock(run, job, this_try)
     try:
         yield

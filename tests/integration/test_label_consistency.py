@@ -21,12 +21,16 @@ def is_judgement(question: str) -> bool:
     return "Which class" in question
 
 
+def tell_class(text: str) -> str:
+    """What the scripted judge says of a text."""
+    return LABELS["parcel" in text or "delivery" in text]
+
+
 def answer_with_errors(call: Call) -> Reply:
     """Writes rows of which every first is of the other class; knows a class when it reads it."""
     if is_judgement(call.question):
         text = re.findall(r"^Text: (.*)$", call.question, re.MULTILINE)[-1]
-        is_delivery = "parcel" in text or "delivery" in text
-        return Reply(json.dumps({"label": LABELS[is_delivery]}))
+        return Reply(json.dumps({"label": tell_class(text)}))
     reply = write_complaints(call)
     rows = json.loads(reply.text)
     label = re.search(r'of the class "(\w+)"', call.question)[1]
@@ -37,7 +41,7 @@ def answer_with_errors(call: Call) -> Reply:
 
 def count_wrong(result) -> int:
     pairs = zip(result.kept["input"], result.kept["target"], strict=True)
-    return sum(label not in text for text, label in pairs)
+    return sum(label != tell_class(text) for text, label in pairs)
 
 
 def test_wrong_labels_are_found_by_asking(tmp_path: Path) -> None:

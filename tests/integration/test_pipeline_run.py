@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from tests.tools.tiny_job import find_run, run_loam, start_loam, write_examples,
 
 from loam_runtime.data.tables import read_table
 from loam_runtime.export.manifest import verify_manifest
+from loam_runtime.storage.registry import open_store
+from loam_runtime.storage.run_lock import parse_lock
 
 DEADLINE_SECONDS = 180
 
@@ -79,6 +83,35 @@ def test_a_finished_job_is_left_alone(finished: Path) -> None:
     assert done.returncode == 0
     assert json.loads(done.stdout)["was_finished"]
     assert before == {p: p.stat().st_mtime_ns for p in (finished / "output").rglob("*")}
+
+
+def test_what_another_made_meanwhile_is_not_made_again(finished: Path, tmp_path: Path) -> None:
+    """Who waited for a run's lock finds the run published: it changes and pays nothing."""
+    folder = tmp_path / "same"
+    shutil.copytree(finished, folder)
+    run = find_run(folder)
+    success = (run / "_SUCCESS").read_bytes()
+    (run / "_SUCCESS").unlink()
+    ours = parse_lock((run / "lock.json").read_bytes())
+    theirs = replace(ours, held=True, host="another-machine", owner="a/b", renew_seconds=20)
+    store = open_store(f"file://{run}")  # whole or not at all: the waiting job reads all the time
+    store.put("lock.json", theirs.to_bytes())
+    command = ["run", str(folder / "job.yaml"), "--json"]
+    with start_loam(*command, cache=tmp_path / "cache") as process:
+        wait_for_line(process, "The run is held by attempt 1 of a/b on another-machine")
+        (run / "_SUCCESS").write_bytes(success)
+        before = stat_artifacts(run)
+        store.put("lock.json", theirs.release().to_bytes())
+        output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    assert json.loads(output)["was_finished"]
+    assert stat_artifacts(run) == before
+
+
+def stat_artifacts(run: Path) -> dict[Path, int]:
+    """When each file of a run was written; its logs and its lock belong to whoever starts."""
+    files = [path for path in run.rglob("*") if path.is_file() and path.name != "lock.json"]
+    return {p: p.stat().st_mtime_ns for p in files if p.relative_to(run).parts[0] != "logs"}
 
 
 def test_report_and_predict_read_what_was_published(finished: Path) -> None:

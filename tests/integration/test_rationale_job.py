@@ -94,7 +94,7 @@ def test_review_keeps_the_rationales(tmp_path: Path) -> None:
     write_table(seeds, split / "data" / "train.parquet")
     write_table(seeds, synthetic / "data" / "synthetic.parquet")
     write_rationales({seeds["id"][0]: "for so it is"}, synthetic)
-    review_rows(context, synthetic, out, NullMonitor())
+    review_rows(context, split, synthetic, out, NullMonitor())
     assert list(filter(None, read_tables(split, out).train["rationale"])) == ["for so it is"]
 
 

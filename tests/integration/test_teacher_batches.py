@@ -108,7 +108,7 @@ def test_no_batches_offered(tmp_path: Path) -> None:
     """An endpoint without batches is told apart from a wrong address."""
     with (
         serve_script(lambda call: Reply()) as server,  # knows no GET
-        pytest.raises(TeacherError, match="mode to online"),
+        pytest.raises(TeacherError, match="to online"),
     ):
         asyncio.run(ask(server.base_url, tmp_path))
 

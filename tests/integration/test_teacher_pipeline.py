@@ -32,6 +32,8 @@ WORDS = ["revenue", "margin", "cash", "growth", "income", "guidance", "cost", "s
 def write_rows(call: Call) -> Reply:
     """A good teacher: as many new rows as the request asks for, thinking aloud and fenced."""
     rng = random.Random(call.question)
+    if "Write one that is wrong" in call.question:
+        return Reply(f"<answer>{rng.randrange(10**6)} million</answer>")
     count = int(re.search(r"Write (\d+) new", call.question)[1])
     rows = [
         {

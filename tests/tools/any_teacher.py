@@ -47,6 +47,8 @@ def write_any_rows(call: Call) -> Reply:
     if "Explain how this answer follows" in call.question:
         answer = re.search(r"<answer>(.*?)</answer>", call.question)[1]
         return Reply(f"<rationale>So it is {answer}.</rationale>\n<answer>{answer}</answer>")
+    if "Write one that is wrong" in call.question:
+        return Reply("<answer>The lighthouse keeper's brother</answer>")
     count = int(re.search(r"Write (\d+) new", call.question)[1])
     label = re.search(r'of the class "([^"]+)"', call.question)
     if "<rationale>" in call.question:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "plan"]
 
 ALPHA_PER_RANK = 4
+# Those whose rows have an input and an answer that is a text.
+_TASKS_WITH_WRONG_ANSWERS = ("generation", "extraction", "summarization")
 
 
 def plan(facts: Facts, profile: HardwareProfile, spec: FineTuneJobSpec) -> Plan:
@@ -175,12 +177,14 @@ class _Planner:
     def _estimate_teacher(self) -> TeacherEstimate | None:
         if not self._spec.synthesis:
             return None
-        is_classification = self._spec.data.task == "classification"
+        task, openai = self._spec.data.task, self._spec.synthesis.teacher.openai
+        is_told = openai is None or openai.endpoint == "chat"
         return estimate_teacher(
             self._spec.synthesis,
             self._facts.data,
-            is_classification=is_classification,
+            is_classification=task == "classification",
             explains_seeds=self._spec.explains_seeds,
+            asks_wrong_answers=is_told and task in _TASKS_WITH_WRONG_ANSWERS,
         )
 
     def _list_reasons(self) -> tuple[Reason[Any], ...]:

@@ -22,7 +22,9 @@ class DataCardFacts:
         measures: "name", "synthetic" and "seeds", ready to be read.
         held_out: inputs of test and validation rows that none of the rows repeats.
         num_flagged: rows that only mean the same as one of those, and stayed.
+        filter_note: how far filters were trusted, and who judged the labels, in sentences.
         stopped: why fewer rows came than were wanted, or "".
+        rationale_note: where the rationales of the user's rows are from, or "".
     """
 
     name: str
@@ -38,7 +40,9 @@ class DataCardFacts:
     measures: Sequence[Mapping[str, str]]
     held_out: int
     num_flagged: int
+    filter_note: str = ""
     stopped: str = ""
+    rationale_note: str = ""
 
 
 def render_data_card(facts: DataCardFacts) -> str:

@@ -33,6 +33,7 @@ STAGES = (
     "report",
     "publish",
 )
+RESPONDENTS = ("teacher", "judge")
 STAGE_STATES = ("pending", "running", "done", "failed", "interrupted", "skipped")
 
 
@@ -67,19 +68,20 @@ CATALOG: tuple[MetricSpec, ...] = (
     MetricSpec(
         "teacher_requests",
         "counter",
-        "Requests to the teacher; cached ones were answered by the journal.",
-        {"outcome": ("ok", "retried", "failed", "cached")},
+        "Requests to the teacher or the judge; cached ones were answered by the journal.",
+        {"respondent": RESPONDENTS, "outcome": ("ok", "retried", "failed", "cached")},
     ),
     MetricSpec(
         "teacher_tokens",
         "counter",
-        "Tokens exchanged with the teacher.",
-        {"direction": ("prompt", "completion")},
+        "Tokens exchanged with the teacher or the judge.",
+        {"respondent": RESPONDENTS, "direction": ("prompt", "completion")},
     ),
     MetricSpec(
         "teacher_cost",
         "counter",
-        "Money the answers of the teacher cost, in the currency of its prices.",
+        "Money the answers of the teacher or the judge cost, in the currency of the prices.",
+        {"respondent": RESPONDENTS},
     ),
     MetricSpec("training_loss", "gauge", "Loss of the last step, nats per supervised token."),
     MetricSpec("validation_loss", "gauge", "Last validation loss, nats per supervised token."),

@@ -135,6 +135,7 @@ class SpotCheckPart(TypedDict):
     num_sampled: int
     num_rejected: int
     num_alike: int  # rows that left because they are like rejected ones
+    classifier_note: str  # what the quality classifier made of the verdicts; "" where of none
     rows: list[Sample]  # of the sample, rejected ones first; the reason is the verdict
 
 

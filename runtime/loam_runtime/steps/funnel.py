@@ -41,18 +41,26 @@ def describe_funnel(
     ]
 
 
+def describe_trust(filters: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the filters say of how far they can be relied on, in sentences."""
+    return " ".join(part["note"] for part in filters.values() if part.get("note"))
+
+
 def describe_rationales(report: Mapping[str, Any]) -> str:
-    """How many training rows the teacher explained, in sentences; "" where it was not asked."""
+    """Where the training rows' rationales are from, in sentences; "" where none was asked for."""
     explained = report.get("explained")
     if not explained:
         return ""
-    twice = f", {explained['repairs']} of which were asked about twice"
+    twice = f" ({explained['repairs']} of them asked about twice)"
     note = (
-        f"Rationales were written for {explained['answered']} of {explained['rows']} training "
-        f"rows{twice if explained['repairs'] else ''}."
+        f"Rationales were written for {explained['answered']} of the {explained['rows']} training "
+        f"rows that had an input and no rationale{twice if explained['repairs'] else ''}, after "
+        "the rows' own answers; prompts and what was written for them took "
+        f"{explained['tokens']:,} tokens."
     )
     if explained["faults"]:
-        note += f" Most often, of the others: {next(iter(explained['faults']))}."
+        reasons = "; ".join(f"{it} ({count})" for it, count in explained["faults"].items())
+        note += f" The others have none, by the last fault of each: {reasons}."
     return f"{note} {explained['stopped']}".strip()
 
 

@@ -18,7 +18,12 @@ from loam_runtime.report.data import (
     SpotCheckPart,
     SynthesisPart,
 )
-from loam_runtime.steps.funnel import describe_funnel, describe_measures, describe_rationales
+from loam_runtime.steps.funnel import (
+    describe_funnel,
+    describe_measures,
+    describe_rationales,
+    describe_trust,
+)
 from loam_runtime.steps.report_quality import describe_quality
 from loam_runtime.steps.report_seeds import describe_design
 
@@ -37,6 +42,7 @@ _NO_LABEL = "(no label)"
 _USAGE_NAMES = {
     "spent_requests": "teacher requests",
     "spent_tokens": "teacher tokens",
+    "judge_requests": "answers of the judge, in the last start",
     "reused": "answers used again, without a request",
     "retries": "requests tried again",
     "rate_limited": "requests refused for their rate",
@@ -237,7 +243,7 @@ def _describe_synthesis(job: FineTuneJob, outputs: Outputs) -> SynthesisPart | N
         **describe_design(report),
         "funnel": describe_funnel(report, outputs.rejected),
         "measures": describe_measures(report["measures"]),
-        "filter_note": _describe_trust(report["filters"]),
+        "filter_note": describe_trust(report["filters"]),
         "rationale_note": describe_rationales(report),
         "kept_samples": outputs.kept[:NUM_SAMPLES],
         "rejected_samples": rejected[:NUM_SAMPLES],
@@ -255,11 +261,6 @@ def _count_classes(job: FineTuneJob, outputs: Outputs) -> list[ClassCount]:
         {"label": label, "generated": kept[label] + rejected[label], "kept": kept[label]}
         for label in outputs.split["labels"]
     ]
-
-
-def _describe_trust(filters: dict[str, dict[str, Any]]) -> str:
-    """What the filters say of how far they can be relied on, in sentences."""
-    return " ".join(part["note"] for part in filters.values() if part.get("note"))
 
 
 def _describe_cost(job: FineTuneJob, outputs: Outputs) -> dict[str, str]:

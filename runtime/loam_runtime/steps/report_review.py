@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loam_api.review import SPOT_CHECK_FILE
 from loam_runtime.data.examples import iterate_examples
@@ -11,6 +11,8 @@ from loam_runtime.report.data import SpotCheckPart
 from loam_runtime.synthesis.verdict_file import list_ids
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from loam_runtime.stages import StageOutput
 
 NUM_SHOWN = 50
@@ -40,6 +42,7 @@ def read_spot_check(
         "num_sampled": len(ids),
         "num_rejected": result.get("rejected", 0),
         "num_alike": result.get("alike", 0),
+        "classifier_note": _describe_classifier(result),
         "rows": [
             {
                 "input": rows[one].input,
@@ -49,3 +52,14 @@ def read_spot_check(
             for one in ids[:NUM_SHOWN]
         ],
     }
+
+
+def _describe_classifier(result: Mapping[str, Any]) -> str:
+    told = result.get("classifier")
+    if not told:
+        return ""
+    note = "The quality classifier was fitted again, with these verdicts as labels."
+    if told["advisory"]:
+        return f"{note} It is advisory and dropped no row."
+    low = f"{result['low_quality']} fell under {told['threshold']:g} and left"
+    return f"{note} Of the other rows {low}."

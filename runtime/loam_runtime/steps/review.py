@@ -11,9 +11,9 @@ from loam_runtime.data.examples import Example, iterate_examples, to_dataset
 from loam_runtime.data.export import write_json_lines
 from loam_runtime.data.tables import read_table, write_table
 from loam_runtime.errors import AwaitsReviewError, InputError, StorageError
-from loam_runtime.steps.rows import RATIONALES_FILE
+from loam_runtime.steps.rows import RATIONALES_FILE, read_wrong_answers
 from loam_runtime.storage.base import NotFoundError
-from loam_runtime.synthesis.spot_check import draw_sample, remove_rejected
+from loam_runtime.synthesis.spot_check import draw_sample, remove_low_quality, remove_rejected
 from loam_runtime.synthesis.verdict_file import write_sample
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from loam_runtime.observability.monitor import StageMonitor
     from loam_runtime.steps.context import JobContext
     from loam_runtime.storage.run_store import RunStore
+    from loam_runtime.synthesis.filters.quality import QualityFilter
     from loam_runtime.synthesis.strategies.base import Rejection
 
 DECISION_FILE = "review/decision.json"
@@ -91,9 +92,12 @@ def check_decision(context: JobContext) -> None:
 
 
 def review_rows(
-    context: JobContext, synthetic: Path, out: Path, monitor: StageMonitor
+    context: JobContext, split: Path, synthetic: Path, out: Path, monitor: StageMonitor
 ) -> dict[str, Any]:
     """Write the rows that stay, those that leave and the sample; return what was decided.
+
+    Where rows were rejected the quality classifier is fitted again with the verdicts as labels,
+    and what it drops then leaves too. Who finds all rows good has not asked for fewer.
 
     Raises:
         InputError: the set was refused, nothing of it is left, or rows are named that are not
@@ -110,6 +114,11 @@ def review_rows(
     kept, removed = remove_rejected(
         rows, decision.rejected_rows, decision.good_rows, is_classification=is_classification
     )
+    classifier = _refit_classifier(context, split, synthetic, rows) if removed else None
+    num_alike = len(removed) - len(decision.rejected_rows)
+    if classifier:
+        kept, low = remove_low_quality(kept, classifier, decision.good_rows)
+        removed += low
     if not kept:
         raise InputError(
             f"The review left none of {len(rows)} synthetic rows.",
@@ -120,14 +129,36 @@ def review_rows(
     if (synthetic / RATIONALES_FILE).exists():
         shutil.copy(synthetic / RATIONALES_FILE, out / RATIONALES_FILE)
     (out / SPOT_CHECK_FILE).write_bytes(context.run.get(SPOT_CHECK_FILE))
-    num_alike = len(removed) - len(decision.rejected_rows)
     monitor.log("reviewed", decision=decision.decision, by=decision.by, kept=len(kept))
     return {
         "decision": decision.model_dump(),
         "kept": len(kept),
         "rejected": len(decision.rejected_rows),
         "alike": num_alike,
+        "low_quality": len(rows) - len(kept) - len(decision.rejected_rows) - num_alike,
+        "classifier": classifier.describe() if classifier else {},
     }
+
+
+def _refit_classifier(
+    context: JobContext, split: Path, synthetic: Path, rows: Sequence[Example]
+) -> QualityFilter:
+    """The quality classifier of the synthesis, with the verdicts as further labels."""
+    from loam_runtime.synthesis.filters.quality import KnownRows, QualityFilter
+
+    spec, decision = context.job.spec, _read_decision(context.run)
+    by_id = {row.id: row for row in rows}
+    return QualityFilter(
+        list(iterate_examples(read_table(split / "data" / "train.parquet"))),
+        spec.synthesis.quality_threshold,
+        is_classification=spec.data.task == "classification",
+        random_seed=spec.training.seed,
+        known=KnownRows(
+            read_wrong_answers(synthetic),
+            approved=[by_id[one] for one in decision.good_rows],
+            rejected=[by_id[one] for one in decision.rejected_rows],
+        ),
+    )
 
 
 def _read_decision(run: RunStore) -> ReviewDecision:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 
 RATIONALES_FILE = "data/rationales.jsonl"  # of training rows, by the row's id
+# What the quality classifier learnt from, so that a review can fit it again.
+WRONG_ANSWERS_FILE = "rejected/wrong_answers.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,19 @@ def write_rationales(rationales: Mapping[str, str], out: Path) -> None:
     write_json_lines(records, out / RATIONALES_FILE)
 
 
+def write_wrong_answers(answers: Mapping[str, str], out: Path) -> None:
+    """Write `WRONG_ANSWERS_FILE`: wrong answers to training rows, by the row's id."""
+    records = [{"id": name, "wrong_answer": text} for name, text in answers.items()]
+    write_json_lines(records, out / WRONG_ANSWERS_FILE)
+
+
+def read_wrong_answers(folder: Path) -> dict[str, str]:
+    """What `write_wrong_answers` wrote; empty where there was nothing to write."""
+    path = folder / WRONG_ANSWERS_FILE
+    records = _read_records(path) if path.exists() else []
+    return {record["id"]: record["wrong_answer"] for record in records}
+
+
 def add_rationales(table: Dataset, rationales: Mapping[str, str]) -> Dataset:
     """The rows, those without a rationale of their own with the one of their id."""
     return to_dataset(
@@ -80,8 +95,13 @@ def add_rationales(table: Dataset, rationales: Mapping[str, str]) -> Dataset:
 def _add_rationales(table: Dataset, path: Path) -> Dataset:
     if not path.exists():
         return table
-    records = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    return add_rationales(table, {record["id"]: record["rationale"] for record in records})
+    return add_rationales(table, {it["id"]: it["rationale"] for it in _read_records(path)})
+
+
+def _read_records(path: Path) -> list[dict[str, str]]:
+    # Line by line of the file: a text may hold what `splitlines` takes for the end of one.
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
 
 
 def build_job_contract(context: JobContext, tables: JobTables) -> PromptContract:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,14 @@ from loam_runtime.data.prompt import build_contract
 from loam_runtime.data.tables import read_table, write_table
 from loam_runtime.export.data_card import DataCardFacts, render_data_card
 from loam_runtime.secrets import read_secret
-from loam_runtime.steps.funnel import describe_funnel, describe_measures
+from loam_runtime.steps.funnel import (
+    describe_funnel,
+    describe_measures,
+    describe_rationales,
+    describe_trust,
+)
 from loam_runtime.steps.review import offer_sample
-from loam_runtime.steps.rows import write_rationales
+from loam_runtime.steps.rows import write_rationales, write_wrong_answers
 from loam_runtime.storage.cache import cache_dir
 from loam_runtime.storage.registry import is_local, open_store
 from loam_runtime.synthesis.completions_teacher import CompletionsTeacher
@@ -26,6 +32,7 @@ from loam_runtime.synthesis.teachers import SelfTeacher
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from loam_api.synthesis_block import OpenAITeacher
     from loam_runtime.data.prompt import PromptContract
     from loam_runtime.observability.monitor import StageMonitor
     from loam_runtime.steps.context import InputContext, JobContext
@@ -60,20 +67,22 @@ def draw_rows(
     """Synthesize with the job's teacher, journal and seed."""
     spec = context.job.spec
     folder = cache_dir() / "teacher" / context.job.metadata.namespace
-    return synthesize(
-        train,
-        contract,
-        spec.synthesis,
-        data=spec.data,
-        teacher=build_teacher(context),
-        held_out=held_out,
-        seed=spec.training.seed,
-        journal_dir=folder / "journal",
-        journal_store=open_store(_locate_answers(context, folder)),
-        database=context.sources.database,
-        explains=spec.explains_seeds,
-        monitor=monitor,
-    )
+    with open_teacher(context, monitor) as teacher:
+        return synthesize(
+            train,
+            contract,
+            spec.synthesis,
+            data=spec.data,
+            teacher=teacher,
+            judge=connect(spec.synthesis.judge.openai) if spec.synthesis.judge else None,
+            held_out=held_out,
+            seed=spec.training.seed,
+            journal_dir=folder / "journal",
+            journal_store=open_store(_locate_answers(context, folder)),
+            database=context.sources.database,
+            explains=spec.explains_seeds,
+            monitor=monitor,
+        )
 
 
 def _locate_answers(context: InputContext, folder: Path) -> str:
@@ -86,12 +95,30 @@ def _locate_answers(context: InputContext, folder: Path) -> str:
     return f"{context.output_uri}/cache/teacher/{context.job.metadata.namespace}"
 
 
-def build_teacher(context: InputContext) -> Teacher:
-    """The teacher that the manifest names, its key read from where secrets are."""
-    teacher = context.job.spec.synthesis.teacher
-    if teacher.kind == "self":
-        return SelfTeacher(context.base_model, name=context.sources.digests["model"])
-    remote = teacher.openai
+@contextmanager
+def open_teacher(context: InputContext, monitor: StageMonitor) -> Iterator[Teacher]:
+    """The teacher that the manifest names; the base model is on all of the job's workers."""
+    spec = context.job.spec
+    if spec.synthesis.teacher.kind != "self":
+        yield connect(spec.synthesis.teacher.openai)
+        return
+    name, num_workers = context.sources.digests["model"], spec.compute.workers.max
+    if num_workers == 1:
+        yield SelfTeacher(context.base_model, name)
+        return
+
+    from loam_runtime.model_workers import open_model_pool
+
+    def note_loss(reason: str) -> None:
+        monitor.log("worker_lost", message=reason)
+
+    with open_model_pool(context, num_workers, note_loss) as pool:
+        # One batch in work and one that waits for each worker, so that none waits for this process.
+        yield SelfTeacher(pool, name, concurrency=2 * num_workers)
+
+
+def connect(remote: OpenAITeacher) -> Teacher:
+    """A model behind an endpoint that the manifest names, its key read from where secrets are."""
     key = read_secret(remote.api_key_secret_ref) if remote.api_key_secret_ref else ""
     kind = CompletionsTeacher if remote.endpoint == "completions" else OpenAICompatibleTeacher
     online = kind(
@@ -126,6 +153,8 @@ def _write_result(result: SynthesisResult, out: Path) -> None:
     write_json_lines(result.rejected, rejected)
     if result.rationales:
         write_rationales(result.rationales, out)
+    if result.wrong_answers:
+        write_wrong_answers(result.wrong_answers, out)
 
 
 def _gather_card_facts(
@@ -148,5 +177,7 @@ def _gather_card_facts(
         measures=describe_measures(report["measures"]),
         held_out=contamination.get("held_out_inputs", 0),
         num_flagged=contamination.get("flagged", 0),
+        filter_note=describe_trust(report["filters"]),
         stopped=report["stopped"],
+        rationale_note=describe_rationales(report),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loam_api.teacher_prices import LIST_PRICES
@@ -80,13 +81,14 @@ class BudgetLedger:
 
     A request is charged its worst case (prompt and `max_tokens`) when it is sent, and its true
     cost when it is answered. One that was dropped or timed out keeps its charge, since the
-    endpoint may bill it; one that was refused for load costs nothing.
+    endpoint may bill it; one that was refused for load costs nothing. The first request that does
+    not fit ends it for all who share it: rows that a small request still writes are of no use where
+    their judge's larger ones are not paid any more.
 
     Args:
         max_requests: 0 for no limit.
         max_tokens: prompt and answer tokens together; 0 for no limit.
         max_cost: in the currency of the prices; 0 for no limit.
-        prices: of the teacher.
         spent: by earlier starts of the same run.
     """
 
@@ -96,27 +98,33 @@ class BudgetLedger:
         max_tokens: int = 0,
         max_cost: float = 0.0,
         *,
-        prices: PriceList | None = None,
         spent: Amount = Amount(),
     ) -> None:
         self._most = Amount(max_requests, max_tokens, round(max_cost * PICOS))
-        self.prices = prices or PriceList()
         self.spent = spent
         self._open = Amount()
         self._settled = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._is_spent = False
 
     async def reserve(self, worst: Amount) -> None:
         """Charge the worst case; waits while open requests may still give room back.
 
+        First come, first served: a smaller one that passed would make it a matter of time which
+        requests a budget pays for.
+
         Raises:
-            BudgetError: even if every open request cost nothing, this one would not fit.
+            BudgetError: even if every open request cost nothing, this one would not fit, or an
+                earlier one did not.
         """
-        while not self._fits(self.spent + self._open + worst):
-            if not self._fits(self.spent + worst):
-                raise self._describe()
-            self._settled.clear()
-            await self._settled.wait()
-        self._open += worst
+        async with self._turn:
+            while self._is_spent or not self._fits(self.spent + self._open + worst):
+                if self._is_spent or not self._fits(self.spent + worst):
+                    self._is_spent = True
+                    raise self._describe()
+                self._settled.clear()
+                await self._settled.wait()
+            self._open += worst
 
     def settle(self, reserved: Amount, spent: Amount | None) -> None:
         """Replace a reservation by its cost; None where the endpoint did no work."""
@@ -124,6 +132,28 @@ class BudgetLedger:
         if spent is not None:
             self.spent += spent
         self._settled.set()
+
+    def count_within(self, worst: Sequence[Amount], share: float) -> int:
+        """How many of the first requests cost at most this share of every limit.
+
+        It goes by the limits, not by what is left of them: so a later start counts as many.
+        """
+        most, total = self._most, Amount()
+        part = Amount(*(int(share * it) for it in (most.requests, most.tokens, most.picos)))
+        for place, cost in enumerate(worst):
+            total += cost
+            over = (
+                (most.requests and total.requests > part.requests)
+                or (most.tokens and total.tokens > part.tokens)
+                or (most.picos and total.picos > part.picos)
+            )
+            if over:
+                return place
+        return len(worst)
+
+    def reopen(self) -> None:
+        """Let requests that fit go out again, after one that did not."""
+        self._is_spent = False
 
     def _fits(self, total: Amount) -> bool:
         most = self._most

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from loam_runtime.errors import BudgetError, LoamError, TeacherError
 from loam_runtime.observability.monitor import NullMonitor, StageMonitor
-from loam_runtime.synthesis.budget import Amount, BudgetLedger
-from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
+from loam_runtime.synthesis.budget import Amount, BudgetLedger, PriceList
+from loam_runtime.synthesis.exchange import Respondent, TeacherAnswer, TeacherRequest
 from loam_runtime.synthesis.faults import AttemptFailed, TeacherRefused
 from loam_runtime.synthesis.health import Health
 from loam_runtime.synthesis.journal import Journal, Receipt
@@ -18,6 +18,8 @@ from loam_runtime.synthesis.pacing import AdaptiveLimit, RetryPolicy
 from loam_runtime.synthesis.teachers import Teacher
 
 Answers = list[TeacherAnswer | None]
+# Of each limit of the budget, for questions beside its purpose.
+ASIDE_SHARE = 0.05
 
 
 @dataclass(slots=True)
@@ -50,8 +52,10 @@ class TeacherClient:
         teacher: who answers.
         journal: open; what it knows is not asked again.
         budget: the hard stop.
+        prices: of the teacher's tokens, where they are known.
         policy: when to try again and when to give up.
         monitor: told of every answer.
+        respondent: what metrics and errors call it.
     """
 
     def __init__(
@@ -60,15 +64,19 @@ class TeacherClient:
         journal: Journal,
         budget: BudgetLedger,
         *,
+        prices: PriceList | None = None,
         policy: RetryPolicy | None = None,
         monitor: StageMonitor | None = None,
+        respondent: Respondent = "teacher",
     ) -> None:
         self.usage = Usage()
+        self.prices = prices or PriceList()
         self._teacher = teacher
         self._journal = journal
         self._budget = budget
         self._policy = policy or RetryPolicy()
         self._monitor = monitor or NullMonitor()
+        self._who = respondent
         self._limit = AdaptiveLimit(teacher.concurrency)
         self._health = Health(self._policy)
         self._failure: LoamError | None = None
@@ -78,15 +86,6 @@ class TeacherClient:
     def spent(self) -> Amount:
         """By the run, over all its starts."""
         return self._budget.spent
-
-    def describe_usage(self) -> dict[str, float]:
-        """Usage of this start, and the run's spending over all its starts."""
-        usage = {
-            **asdict(self.usage),
-            "spent_requests": self.spent.requests,
-            "spent_tokens": self.spent.tokens,
-        }
-        return {**usage, "spent_cost": self.spent.money} if self._budget.prices else usage
 
     async def ask_many(
         self,
@@ -135,6 +134,22 @@ class TeacherClient:
         with contextlib.suppress(BudgetError):
             await self.ask_many(requests, answers.__setitem__)
         return [answers.get(request) for request in requests]
+
+    async def ask_aside(self, requests: Sequence[TeacherRequest]) -> Answers:
+        """What `ask_while_paid` returns, for questions that the budget is not there for.
+
+        Only the first ones are asked, as many as take `ASIDE_SHARE` of the budget at worst. Where
+        tries that failed spend what was left of it, that ends them and nothing else: what is asked
+        next may be in the journal.
+        """
+        worst = [self.prices.reserve(request) for request in requests]
+        num_asked = self._budget.count_within(worst, ASIDE_SHARE)
+        answers = await self.ask_while_paid(requests[:num_asked])
+        if isinstance(self._failure, BudgetError):
+            self._failure = None
+            self._is_stopping.clear()
+            self._budget.reopen()
+        return [*answers, *[None] * (len(requests) - num_asked)]
 
     async def ask(self, request: TeacherRequest) -> TeacherAnswer | None:
         """One answer; see `ask_many`. Returns None also once the client is stopping."""
@@ -190,7 +205,9 @@ class TeacherClient:
                 num_failures += failure.is_charged and not self._health.is_open
                 if not self._may_try_again(failure, num_failures):
                     self.usage.given_up += len(requests)
-                    self._monitor.count("teacher_requests", len(requests), outcome="failed")
+                    self._monitor.count(
+                        "teacher_requests", len(requests), respondent=self._who, outcome="failed"
+                    )
                     break
                 await self._pause(self._policy.choose_delay(failure, num_failures))
                 self.usage.retries += 1
@@ -204,8 +221,7 @@ class TeacherClient:
         self, requests: Sequence[TeacherRequest], keys: Sequence[str]
     ) -> list[Receipt | None]:
         """Make one call, charged with its worst case before it goes out."""
-        prices = self._budget.prices
-        worst = [prices.reserve(request) for request in requests]
+        worst = [self.prices.reserve(request) for request in requests]
         reserved = sum(worst, Amount())
         await self._budget.reserve(reserved)
         spent: Amount | None = reserved  # whatever goes wrong from here on may be billed
@@ -214,7 +230,7 @@ class TeacherClient:
             for key, request, cost in zip(keys, requests, worst, strict=True):
                 self._journal.record_ask(key, request, cost)
             answers = await self._teacher.answer(requests)
-            costs = [prices.charge(answer) if answer else Amount() for answer in answers]
+            costs = [self.prices.charge(answer) if answer else Amount() for answer in answers]
             spent = sum(costs, Amount())
             self._note_success()
         except AttemptFailed as failure:
@@ -251,25 +267,34 @@ class TeacherClient:
             self.usage.prompt_tokens += answer.prompt_tokens
             self.usage.completion_tokens += answer.completion_tokens
             self.usage.empty += not answer.text.strip()
-            self._monitor.count("teacher_tokens", answer.prompt_tokens, direction="prompt")
-            self._monitor.count("teacher_tokens", answer.completion_tokens, direction="completion")
-        self._monitor.count("teacher_requests", len(answers), outcome="ok")
+            self._monitor.count(
+                "teacher_tokens", answer.prompt_tokens, respondent=self._who, direction="prompt"
+            )
+            self._monitor.count(
+                "teacher_tokens",
+                answer.completion_tokens,
+                respondent=self._who,
+                direction="completion",
+            )
+        self._monitor.count("teacher_requests", len(answers), respondent=self._who, outcome="ok")
         money = sum((receipt.cost for receipt in receipts), Amount()).money
         if money:
-            self._monitor.count("teacher_cost", money)
+            self._monitor.count("teacher_cost", money, respondent=self._who)
         return [receipt and receipt.answer for receipt in made]
 
     def _note_reused(self, num_answers: int) -> None:
         self.usage.reused += num_answers
         if num_answers:
-            self._monitor.count("teacher_requests", num_answers, outcome="cached")
+            self._monitor.count(
+                "teacher_requests", num_answers, respondent=self._who, outcome="cached"
+            )
 
     def _note_success(self) -> None:
         self._limit.record_success()
         self._health.record_answer()
 
     def _note_failure(self, failure: AttemptFailed) -> None:
-        self._monitor.count("teacher_requests", outcome="retried")
+        self._monitor.count("teacher_requests", respondent=self._who, outcome="retried")
         if failure.is_rate_limit:
             self.usage.rate_limited += 1
             self._limit.record_rate_limit()
@@ -278,8 +303,8 @@ class TeacherClient:
         if failure.retry_after_seconds > self._policy.patience_seconds:
             self._stop(
                 TeacherError(
-                    f"The teacher at {self._teacher.endpoint} limits the rate and asks to come "
-                    f"back in {failure.retry_after_seconds:.0f} s.",
+                    f"The {self._who} at {self._teacher.endpoint} limits the rate and asks "
+                    f"to come back in {failure.retry_after_seconds:.0f} s.",
                     remedy="Run again then: answers so far are kept.",
                 )
             )
@@ -289,7 +314,7 @@ class TeacherClient:
 
     def _describe_down(self) -> TeacherError:
         return TeacherError(
-            f"The teacher at {self._teacher.endpoint} has given no answer for "
+            f"The {self._who} at {self._teacher.endpoint} has given no answer for "
             f"{self._health.silent_seconds:.0f} s; last failure: {self._health.last_reason}.",
             remedy="Check that the address is right and the server is up, then run again: answers "
             "so far are kept.",

@@ -11,9 +11,9 @@ from loam_runtime.data.examples import Example
 from loam_runtime.errors import BudgetError, TeacherError
 from loam_runtime.observability.monitor import NullMonitor, StageMonitor
 from loam_runtime.synthesis.analysis.gaps import RARE_SHARE
-from loam_runtime.synthesis.client import TeacherClient
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
 from loam_runtime.synthesis.filters.base import FilterChain
+from loam_runtime.synthesis.panel import Panel
 from loam_runtime.synthesis.reach import ENOUGH_LABEL_SHARE, Shortage, find_shortages
 from loam_runtime.synthesis.row_tasks import RowAnswers
 from loam_runtime.synthesis.strategies.base import Draw, Rejection, Strategy, TaskBrief
@@ -70,7 +70,7 @@ class Collector:
 
     Args:
         strategy: writes requests, reads answers.
-        client: asks the teacher.
+        panel: asks the teacher, and the judge where there is one.
         chain: filters the rows; each is judged once.
         quotas: rows wanted by label; the one name "" for a task without labels.
         max_requests: of the budget; 0 for no limit.
@@ -80,7 +80,7 @@ class Collector:
     def __init__(
         self,
         strategy: Strategy,
-        client: TeacherClient,
+        panel: Panel,
         chain: FilterChain,
         quotas: Mapping[str, int],
         *,
@@ -89,7 +89,7 @@ class Collector:
         monitor: StageMonitor | None = None,
     ) -> None:
         self._strategy = strategy
-        self._client = client
+        self._panel = panel
         self._chain = chain
         self._quotas = dict(quotas)
         self._max_round = max(PILOT_DRAWS, max_round)
@@ -110,7 +110,8 @@ class Collector:
         """
         self._monitor.start(sum(self._quotas.values()), "rows")
         try:
-            await self._chain.measure(self._client.ask_many)
+            await self._chain.learn(self._panel.ask_aside)
+            await self._chain.measure(self._panel.ask_many)
             while plan := self._plan_round():
                 await self._run_round(plan)
                 self._check_balance()
@@ -163,7 +164,7 @@ class Collector:
 
     def _count_draws_left(self) -> dict[str, float]:
         """Draws that each label may still get, were the rest of the budget all its own."""
-        paid = self._client.spent.requests
+        paid = self._panel.teacher.spent.requests
         budget = self._max_requests - paid if self._max_requests else math.inf
         limits = {
             label: self._limit_draws(label) - self._result.draws[label]
@@ -182,7 +183,7 @@ class Collector:
             self._monitor.advance(0, answered=request.draw + 1)
 
         try:
-            await self._client.ask_many([draw.request for draw in draws], take)
+            await self._panel.teacher.ask_many([draw.request for draw in draws], take)
         except BudgetError:
             # What was answered before the stop is paid for: it is used.
             await self._read([draw for draw in draws if draw.request.draw in answers], answers)
@@ -219,7 +220,7 @@ class Collector:
     async def _keep(self, rows: list[Example]) -> None:
         self._result.num_rows += len(rows)
         passed = self._chain.apply(rows)
-        kept = await self._chain.apply_asked(passed, self._client.ask_while_paid)
+        kept = await self._chain.apply_asked(passed, self._panel.ask_while_paid)
         useful = 0
         for row in kept:
             label = row.target if row.target in self._quotas else ""

@@ -16,10 +16,12 @@ from loam_runtime.observability.monitor import NullMonitor, StageMonitor
 from loam_runtime.synthesis.budget import BudgetLedger, PriceList
 from loam_runtime.synthesis.client import TeacherClient
 from loam_runtime.synthesis.collect import ROUND_PER_SLOT, Collection, Collector
+from loam_runtime.synthesis.exchange import Respondent
 from loam_runtime.synthesis.filters.base import FilterChain
 from loam_runtime.synthesis.journal import Journal
 from loam_runtime.synthesis.leases import Lease
 from loam_runtime.synthesis.pacing import RetryPolicy
+from loam_runtime.synthesis.panel import Panel
 from loam_runtime.synthesis.provider_batches import BatchTeacher
 from loam_runtime.synthesis.row_tasks import RowAnswers, ask_about_rows
 from loam_runtime.synthesis.segments import SegmentStore
@@ -43,6 +45,9 @@ class Drawing:
         run_id: the run's name in the journal, see `Journal`.
         max_requests, max_tokens, max_cost: budget; 0 for no limit.
         prices: of the teacher's tokens, where they are known.
+        label_judge: another model that filters ask about rows; answers to the same journal and
+            budget.
+        judge_prices: of its tokens, where they are known.
         journal_store: copy of the journal in object storage.
         policy: retries and patience.
         explains: once the rows are there, what is left of the budget buys rationales for the seeds
@@ -58,6 +63,8 @@ class Drawing:
     max_tokens: int = 0
     max_cost: float = 0.0
     prices: PriceList = field(default_factory=PriceList)
+    label_judge: Teacher | None = None
+    judge_prices: PriceList = field(default_factory=PriceList)
     journal_store: SegmentStore | None = None
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     monitor: StageMonitor = field(default_factory=NullMonitor)
@@ -76,7 +83,7 @@ class Drawing:
     def judge(
         self, rows: Sequence[Example], chain: FilterChain
     ) -> tuple[list[Example], dict[str, float]]:
-        """The rows that pass those filters of the chain that ask, and what that cost.
+        """The rows that pass the filters of the chain, and what that cost.
 
         Raises:
             BudgetError, CredentialsError, TeacherError: from the client.
@@ -92,8 +99,8 @@ class Drawing:
         """
 
         async def work() -> tuple[RowAnswers, dict[str, float]]:
-            async with self._open_client(nullcontext()) as client:
-                return await self._explain(brief, client), client.describe_usage()
+            async with self._open_panel(nullcontext()) as panel:
+                return await self._explain(brief, panel), panel.describe_usage()
 
         return run_to_end(work())
 
@@ -102,63 +109,69 @@ class Drawing:
     ) -> tuple[Collection, dict[str, float]]:
         teacher = self.teacher
         strategy = build_strategy(self.strategy, brief, self.sampling, is_chat=teacher.is_chat)
-        async with self._open_client(self._take_turn(brief)) as client:
+        async with self._open_panel(self._take_turn(brief)) as panel:
             collector = Collector(
                 strategy,
-                client,
+                panel,
                 chain,
                 quotas,
-                max_round=ROUND_PER_SLOT * teacher.concurrency * teacher.batch_size,
+                max_round=_measure_round(teacher),
                 max_requests=self.max_requests,
                 monitor=self.monitor,
             )
             collection = await collector.collect()
             if self.explains:
-                collection.explained = await self._explain(brief, client)
-            return collection, client.describe_usage()
+                collection.explained = await self._explain(brief, panel)
+            return collection, panel.describe_usage()
 
     async def _judge(
         self, rows: Sequence[Example], chain: FilterChain
     ) -> tuple[list[Example], dict[str, float]]:
-        async with self._open_client(nullcontext()) as client:
-            await chain.measure(client.ask_many)
-            kept = await chain.apply_asked(rows, client.ask_while_paid)
-            return kept, client.describe_usage()
+        async with self._open_panel(nullcontext()) as panel:
+            await chain.learn(panel.ask_aside)
+            await chain.measure(panel.ask_many)
+            kept = await chain.apply_asked(chain.apply(rows), panel.ask_while_paid)
+            return kept, panel.describe_usage()
 
     @asynccontextmanager
-    async def _open_client(
-        self, turn: AbstractAsyncContextManager[object]
-    ) -> AsyncIterator[TeacherClient]:
+    async def _open_panel(self, turn: AbstractAsyncContextManager[object]) -> AsyncIterator[Panel]:
         try:
             # After the turn has come: the journal reads what the one before has left.
             async with turn, Journal(self.journal_dir, self.run_id, self.journal_store) as journal:
-                if isinstance(self.teacher, BatchTeacher):
-                    self.teacher.book = journal
-                client = TeacherClient(
-                    self.teacher,
-                    journal,
-                    self._open_budget(journal),
-                    policy=self.policy,
-                    monitor=self.monitor,
-                )
+                panel = self._seat(journal)
                 try:
-                    yield client
+                    yield panel
                 except LoamError as error:
-                    error.spent_cost = client.describe_usage().get("spent_cost")
+                    error.spent_cost = panel.describe_usage().get("spent_cost")
                     raise
         finally:
             await self.teacher.close()
+            if self.label_judge is not None:
+                await self.label_judge.close()
 
-    async def _explain(self, brief: TaskBrief, client: TeacherClient) -> RowAnswers:
+    def _seat(self, journal: Journal) -> Panel:
+        budget = self._open_budget(journal)
+
+        def connect(teacher: Teacher, prices: PriceList, who: Respondent) -> TeacherClient:
+            if isinstance(teacher, BatchTeacher):
+                teacher.book = journal
+            options = {"prices": prices, "policy": self.policy, "monitor": self.monitor}
+            return TeacherClient(teacher, journal, budget, **options, respondent=who)
+
+        judge = self.label_judge and connect(self.label_judge, self.judge_prices, "judge")
+        return Panel(connect(self.teacher, self.prices, "teacher"), judge, budget)
+
+    async def _explain(self, brief: TaskBrief, panel: Panel) -> RowAnswers:
         explainer = SeedExplainer(brief, self.sampling)
-        explained = await ask_about_rows(client, explainer, explainer.list_rows())
+        explained = await ask_about_rows(panel.teacher, explainer, explainer.list_rows())
         self.monitor.log("seeds explained", **explained.describe())
         return explained
 
     def _take_turn(self, brief: TaskBrief) -> AbstractAsyncContextManager[object]:
         """Wait for a job that asks the same; a model of our own costs no money twice."""
         teacher = self.teacher
-        if self.journal_store is None or teacher.language_model is not None:
+        is_free = teacher.language_model is not None and self.label_judge is None
+        if self.journal_store is None or is_free:
             return nullcontext()
         # A strategy of its own: one counts what it has composed.
         strategy = build_strategy(self.strategy, brief, self.sampling, is_chat=teacher.is_chat)
@@ -171,9 +184,18 @@ class Drawing:
             self.max_requests,
             self.max_tokens,
             self.max_cost,
-            prices=self.prices,
             spent=journal.spent,
         )
+
+
+def _measure_round(teacher: Teacher) -> int:
+    """Draws of one round at most.
+
+    What is drawn next depends on the rounds before: those of the base model are the same however
+    many workers it has, and so are its rows.
+    """
+    is_own = teacher.language_model is not None
+    return ROUND_PER_SLOT * teacher.batch_size * (1 if is_own else teacher.concurrency)
 
 
 def run_to_end(work: Coroutine[Any, Any, T]) -> T:

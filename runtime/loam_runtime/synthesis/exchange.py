@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Literal
 
 CHARS_PER_TOKEN = 4  # rough for English; used only where an endpoint reports no usage
 TOKENS_PER_MESSAGE = 8  # what a chat template puts around one
+
+Respondent = Literal["teacher", "judge"]  # who is asked: who writes rows, or who judges them
 
 
 @dataclass(frozen=True, slots=True)

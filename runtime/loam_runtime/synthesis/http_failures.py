@@ -49,7 +49,7 @@ def translate_status(
     if details.get("code") == "insufficient_quota":
         return TeacherRefused(
             TeacherError(
-                f"The teacher at {endpoint} says that the account's quota is used up.",
+                f"The endpoint {endpoint} says that the account's quota is used up.",
                 remedy="Add credit or raise the quota, then run again: answers so far are kept.",
             )
         )
@@ -70,17 +70,17 @@ def _describe_refusal(
 ) -> CredentialsError | TeacherError:
     if status in (401, 403):
         return CredentialsError(
-            f"The teacher at {endpoint} refuses access (HTTP {status}).",
-            remedy="Check the key: synthesis.teacher.openai.apiKeySecretRef or OPENAI_API_KEY.",
+            f"The endpoint {endpoint} refuses access (HTTP {status}).",
+            remedy="Check its key: openai.apiKeySecretRef of teacher or judge, or OPENAI_API_KEY.",
         )
     if status == 404:
         return TeacherError(
-            f"The teacher at {endpoint} does not know the model {model!r}, or the address is "
+            f"The endpoint {endpoint} does not know the model {model!r}, or the address is "
             "wrong (HTTP 404).",
-            remedy="Check synthesis.teacher.openai.model, and that baseURL ends in /v1.",
+            remedy="Check openai.model of teacher or judge, and that baseURL ends in /v1.",
         )
     return TeacherError(
-        f"The teacher at {endpoint} refuses the request (HTTP {status}): {detail}.",
+        f"The endpoint {endpoint} refuses the request (HTTP {status}): {detail}.",
         remedy="Check that the model takes chat messages and these sampling settings.",
     )
 

@@ -137,10 +137,8 @@ def measure_agreement(
     if not rows or len(seeds) < MIN_AGREEMENT_SEEDS or len(set(labels)) < 2:
         return None
     vectors = embed([seed.input for seed in seeds])
-    folds = np.empty(len(seeds), int)
-    for label in set(labels):  # every fold has its share of every label
-        places = np.flatnonzero(labels == label)
-        folds[places] = np.arange(len(places)) % NUM_FOLDS
+    folds = np.empty(len(seeds), int)  # each has its share of every label, and none is empty
+    folds[np.argsort(labels, kind="stable")] = np.arange(len(seeds)) % NUM_FOLDS
     found = np.empty_like(labels)
     for fold in range(NUM_FOLDS):
         out = folds == fold

@@ -28,14 +28,14 @@ from loam_runtime.synthesis.dataset import SyntheticDataset
 from loam_runtime.synthesis.drawing import Drawing
 from loam_runtime.synthesis.embeddings import embed_texts
 from loam_runtime.synthesis.filters.base import FilterChain
+from loam_runtime.synthesis.filters.label_judges import OnUntrustedFilter, build_label_judges
 from loam_runtime.synthesis.filters.registry import (
-    build_asked_judges,
     build_judges,
     build_pair_judges,
     build_validity_filters,
+    build_wrong_answers,
     read_settings,
 )
-from loam_runtime.synthesis.filters.trust import OnUntrusted
 from loam_runtime.synthesis.openai_teacher import OpenAICompatibleTeacher
 from loam_runtime.synthesis.pacing import RetryPolicy
 from loam_runtime.synthesis.strategies.base import SamplingSettings, TaskBrief
@@ -67,8 +67,12 @@ class SyntheticPipeline:
         prices: of a million prompt and completion tokens, in the currency of `max_cost`.
         journal_dir: where answers are kept, so that none is paid for twice; by default in Loam's
             cache folder.
+        judge_model: judges the labels of classified rows in the teacher's place: a name, as for
+            `teacher_model`, or a teacher of your own.
+        judge_prices: as `prices`, of the judge's tokens.
         on_untrusted_filter: what to do where the label-consistency filter is not trusted: "keep"
-            the rows unjudged, or "fail".
+            the rows unjudged, "fail", or "judge": the teacher judges, and `judge_model` where the
+            teacher is not trusted.
         random_seed: fixes what is asked.
         policy: retries and patience.
         monitor: told of progress.
@@ -92,13 +96,17 @@ class SyntheticPipeline:
         max_cost: float = 0.0,
         prices: tuple[float, float] | None = None,
         journal_dir: Path | None = None,
-        on_untrusted_filter: OnUntrusted = "keep",
+        judge_model: str | Teacher | None = None,
+        judge_prices: tuple[float, float] | None = None,
+        on_untrusted_filter: OnUntrustedFilter = "keep",
         random_seed: int = 0,
         policy: RetryPolicy | None = None,
         monitor: StageMonitor | None = None,
     ) -> None:
-        is_name = isinstance(teacher_model, str)
-        self._teacher = OpenAICompatibleTeacher(teacher_model) if is_name else teacher_model
+        self._teacher = _connect(teacher_model)
+        self._judge = _connect(judge_model) if judge_model is not None else None
+        if on_untrusted_filter == "judge" and self._judge is None:
+            raise InputError('on_untrusted_filter="judge" needs a judge_model.')
         self._quality_threshold = _check_share("quality_threshold", quality_threshold)
         self._diversity_weight = _check_share("diversity_weight", diversity_weight)
         self._strategy = strategy
@@ -110,11 +118,10 @@ class SyntheticPipeline:
             "max_cost": max_cost,
             "prices": find_prices(self._teacher.model, prices),
         }
-        if max_cost and not self._budget["prices"]:
-            raise InputError(
-                f"max_cost needs the prices of {self._teacher.model!r}, which are not known.",
-                remedy="Give prices=(prompt, completion), each for a million tokens.",
-            )
+        if self._judge is not None:
+            self._budget["judge_prices"] = find_prices(self._judge.model, judge_prices)
+        if max_cost:
+            self._check_prices()
         self._journal_dir = journal_dir or cache_dir() / "teacher" / "journal"
         self._on_untrusted_filter = on_untrusted_filter
         self._random_seed = random_seed
@@ -186,7 +193,9 @@ class SyntheticPipeline:
     ) -> SyntheticDataset:
         """The rows that are good enough, best first; never asks for more rows.
 
-        Of classification it asks a teacher without log-probabilities what the rows' labels are.
+        Of classification it asks a teacher without log-probabilities, or the judge, what the rows'
+        labels are; of other tasks it asks the teacher for at most 20 wrong answers, for the quality
+        classifier to learn from.
 
         Args:
             synthetic: what `generate` returned, or a part of it; it carries its seeds.
@@ -199,28 +208,36 @@ class SyntheticPipeline:
         from loam_runtime.synthesis.selection import select_rows
 
         brief = synthetic.brief
+        labels = build_label_judges(
+            brief,
+            self._filters,
+            teacher=self._teacher,
+            judge=self._judge,
+            contract=self._build_contract(brief),
+            max_tokens=self._sampling.max_tokens,
+            on_untrusted=self._on_untrusted_filter,
+        )
         judges = build_judges(
             brief,
             self._filters,
             held_out={f"test row {row}": text for row, text in enumerate(test_inputs, start=1)},
             quality_threshold=self._quality_threshold,
-            model=self._teacher.language_model,
-            contract=self._build_contract(brief),
-            on_untrusted=self._on_untrusted_filter,
+            consistency=labels.scored,
+            wrong_answers=build_wrong_answers(
+                brief,
+                teacher=self._teacher,
+                sampling=self._sampling,
+                num_rows=len(synthetic),
+            ),
         )
-        asked = build_asked_judges(
-            brief,
-            self._filters,
-            teacher=self._teacher,
-            max_tokens=self._sampling.max_tokens,
-            on_untrusted=self._on_untrusted_filter,
-        )
-        chain = FilterChain(judges, asked, is_classification=brief.is_classification)
-        passed, usage = chain.apply(synthetic.rows), synthetic.usage
-        if asked:
+        chain = FilterChain(judges, labels.asked, is_classification=brief.is_classification)
+        usage = synthetic.usage
+        if chain.asks:
             drawing = self._prepare_drawing(self._compute_run_id(brief, len(synthetic), "filter"))
-            passed, spent = drawing.judge(passed, chain)
+            passed, spent = drawing.judge(synthetic.rows, chain)
             usage = {name: usage.get(name, 0) + value for name, value in spent.items()}
+        else:
+            passed = chain.apply(synthetic.rows)
         kept = select_rows(
             passed,
             chain.scores,
@@ -296,9 +313,18 @@ class SyntheticPipeline:
             sampling=self._sampling,
             journal_dir=self._journal_dir,
             run_id=run_id,
+            label_judge=self._judge,
             **self._budget,
             **self._options,
         )
+
+    def _check_prices(self) -> None:
+        for argument, model in (("prices", self._teacher), ("judge_prices", self._judge)):
+            if model is not None and not self._budget[argument]:
+                raise InputError(
+                    f"max_cost needs the prices of {model.model!r}, which are not known.",
+                    remedy=f"Give {argument}=(prompt, completion), each for a million tokens.",
+                )
 
     def _build_contract(self, brief: TaskBrief) -> PromptContract | None:
         if not brief.is_classification or self._teacher.language_model is None:
@@ -322,8 +348,13 @@ class SyntheticPipeline:
             brief.random_seed,
             brief.task,
             sorted(brief.languages.items()),
+            *([self._judge.model, self._judge.endpoint] if self._judge else []),
         ]
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]
+
+
+def _connect(model: str | Teacher) -> Teacher:
+    return OpenAICompatibleTeacher(model) if isinstance(model, str) else model
 
 
 def _take_quotas(rows: Sequence[Example], quotas: dict[str, int]) -> list[Example]:

@@ -176,8 +176,8 @@ class BatchTeacher:
         if exc.status_code in (404, 405, 501):
             return TeacherRefused(
                 TeacherError(
-                    f"The teacher at {self.endpoint} offers no batches (HTTP {exc.status_code}).",
-                    remedy="Set synthesis.teacher.openai.mode to online.",
+                    f"The endpoint {self.endpoint} offers no batches (HTTP {exc.status_code}).",
+                    remedy="Set openai.mode of teacher or judge to online.",
                 )
             )
         body = {"error": exc.body}
@@ -190,8 +190,7 @@ class BatchTeacher:
         words = "; ".join(str(error.message) for error in errors[:3]) or "no reason given"
         return TeacherError(
             f"The batch {batch.id} at {self.endpoint} ended as {batch.status}: {words[:200]}.",
-            remedy="Correct what it says and run again, or set synthesis.teacher.openai.mode to "
-            "online.",
+            remedy="Correct what it says and run again, or set openai.mode to online.",
         )
 
     def _open(self) -> AsyncOpenAI:

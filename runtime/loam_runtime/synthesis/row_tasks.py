@@ -43,6 +43,7 @@ class RowAnswers:
         num_rows: rows asked about.
         texts: what was answered, by the row's id; rows without a fitting answer are missing.
         num_repairs: second requests.
+        num_tokens: of prompts and answers, also of those that an earlier start paid for.
         faults: of the rows that are missing, with how many rows have each.
         stopped: why not every row was asked about, or "".
     """
@@ -50,6 +51,7 @@ class RowAnswers:
     num_rows: int
     texts: dict[str, str] = field(default_factory=dict)
     num_repairs: int = 0
+    num_tokens: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     stopped: str = ""
 
@@ -59,6 +61,7 @@ class RowAnswers:
             "rows": self.num_rows,
             "answered": len(self.texts),
             "repairs": self.num_repairs,
+            "tokens": self.num_tokens,
             "faults": dict(self.faults.most_common()),
             "stopped": self.stopped,
         }
@@ -110,6 +113,7 @@ async def _ask(
         await client.ask_many(list(requests.values()), answers.__setitem__)
     except BudgetError as error:
         result.stopped = str(error)
+    result.num_tokens += sum(answer.num_tokens for answer in answers.values())
     misfits: dict[Example, tuple[TeacherAnswer | None, str]] = {}
     for row, request in requests.items():
         answer = answers.get(request)

@@ -35,7 +35,7 @@ class LanguageModel(Protocol):
         temperature: float = 0.0,
         top_k: int = 0,
         top_p: float = 1.0,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         stop_at_newline: bool = False,
         batch_size: int = 16,
     ) -> list[Generation]:

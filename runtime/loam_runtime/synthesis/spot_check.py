@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from loam_runtime.data.examples import Example
 from loam_runtime.errors import InputError
 from loam_runtime.synthesis.strategies.base import Rejection
+
+if TYPE_CHECKING:
+    from loam_runtime.synthesis.filters.base import Filter
 
 # Cosine of two rows' embeddings from which one is like the other: three wordings of one complaint
 # lie at 0.80 to 0.92, and no two of one label among the 140 support tickets reach 0.71.
@@ -83,6 +87,26 @@ def remove_rejected(
         reasons |= _find_alike(rows, set(rejected_ids), set(good_ids), is_classification)
     kept = [row for row in rows if row.id not in reasons]
     return kept, [Rejection(row, reasons[row.id], "review") for row in rows if row.id in reasons]
+
+
+def remove_low_quality(
+    rows: Sequence[Example], classifier: Filter, good_ids: Sequence[str]
+) -> tuple[list[Example], list[Rejection]]:
+    """The rows that stay, and those that leave by a classifier that has learnt from the verdicts.
+
+    Before, it knew bad rows as rules and a teacher make them; then also as they came.
+
+    Args:
+        good_ids: of rows that a person marked good; they stay in any case.
+    """
+    verdicts = dict(zip(rows, classifier.judge(rows), strict=True))
+    removed = [
+        Rejection(row, f"{verdict.reason} by the verdicts of the review", "review", verdict.score)
+        for row, verdict in verdicts.items()
+        if verdict.reason and row.id not in good_ids
+    ]
+    gone = {one.row.id for one in removed}
+    return [row for row in rows if row.id not in gone], removed
 
 
 def _find_alike(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,12 @@ from loam_runtime.synthesis.collect import share_quotas
 from loam_runtime.synthesis.drawing import Drawing
 from loam_runtime.synthesis.embeddings import embed_texts
 from loam_runtime.synthesis.filters.base import FilterChain
+from loam_runtime.synthesis.filters.label_judges import LabelJudges, build_label_judges
 from loam_runtime.synthesis.filters.registry import (
-    build_asked_judges,
     build_judges,
     build_pair_judges,
     build_validity_filters,
+    build_wrong_answers,
 )
 from loam_runtime.synthesis.segments import SegmentStore
 from loam_runtime.synthesis.strategies.base import Rejection, SamplingSettings, TaskBrief
@@ -29,11 +30,17 @@ from loam_runtime.synthesis.teachers import Teacher
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from loam_api.finetunejob import DataSpec, Synthesis
+    from loam_api.finetunejob import DataSpec, OpenAITeacher, Synthesis
     from loam_runtime.data.prompt import PromptContract
+    from loam_runtime.synthesis.filters.wrong_answers import WrongAnswers
 
 
-_MONEY: Any = {"budget": True, "annotation_price": True, "teacher": {"openai": {"prices", "mode"}}}
+_MONEY: Any = {
+    "budget": True,
+    "annotation_price": True,
+    "teacher": {"openai": {"prices", "mode"}},
+    "judge": {"openai": {"prices", "mode"}},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,7 @@ class SynthesisResult:
             of the whole run.
         scores: quality by id of the kept rows that have one.
         rationales: those of training rows that had none, by the row's id.
+        wrong_answers: what the quality classifier learnt from, by the training row's id.
     """
 
     kept: Dataset
@@ -57,6 +65,7 @@ class SynthesisResult:
     usage: dict[str, float]
     scores: dict[str, float]
     rationales: dict[str, str]
+    wrong_answers: dict[str, str] = field(default_factory=dict)
 
 
 def synthesize(
@@ -66,6 +75,7 @@ def synthesize(
     *,
     data: DataSpec,
     teacher: Teacher,
+    judge: Teacher | None = None,
     held_out: Mapping[str, str],
     seed: int,
     journal_dir: Path,
@@ -82,6 +92,7 @@ def synthesize(
     Args:
         train: training rows; prompts and filters are made of these alone.
         contract: the job's prompt contract, for the label-consistency filter.
+        judge: the model of `spec.judge`, where it names one.
         held_out: inputs of test and validation rows that no synthetic row may repeat, by the
             row's name in a reason: "test row 1".
         seed: of the job.
@@ -107,7 +118,19 @@ def synthesize(
         languages=spec.languages,
         database=database,
     )
-    chain = _build_chain(brief, contract, spec, teacher, held_out)
+    labels = build_label_judges(
+        brief,
+        spec.filters,
+        teacher=teacher,
+        judge=judge,
+        contract=contract,
+        max_tokens=spec.sampling.max_tokens,
+        on_untrusted=spec.on_untrusted_filter,
+    )
+    wrong_answers = build_wrong_answers(
+        brief, teacher=teacher, sampling=_read_sampling(spec), num_rows=spec.target_count
+    )
+    chain = _build_chain(brief, spec, labels, held_out, wrong_answers)
     drawing = Drawing(
         teacher=teacher,
         strategy=spec.strategy,
@@ -117,41 +140,35 @@ def synthesize(
         max_requests=spec.budget.max_requests,
         max_tokens=spec.budget.max_tokens,
         max_cost=spec.budget.max_cost,
-        prices=_read_prices(spec),
+        prices=_read_prices(spec.teacher.openai),
+        label_judge=judge,
+        judge_prices=_read_prices(spec.judge.openai if spec.judge else None),
         journal_store=journal_store,
         monitor=monitor,
         explains=explains,
     )
-    return _draw_and_select(drawing, brief, chain, spec, monitor)
+    result = _draw_and_select(drawing, brief, chain, spec, monitor)
+    return replace(result, wrong_answers=wrong_answers.texts) if wrong_answers else result
 
 
 def _build_chain(
     brief: TaskBrief,
-    contract: PromptContract,
     spec: Synthesis,
-    teacher: Teacher,
+    labels: LabelJudges,
     held_out: Mapping[str, str],
+    wrong_answers: WrongAnswers | None,
 ) -> FilterChain:
-    settings, max_tokens = spec.filters, spec.sampling.max_tokens
     judges = build_judges(
         brief,
-        settings,
+        spec.filters,
         held_out=held_out,
         quality_threshold=spec.quality_threshold,
-        model=teacher.language_model,
-        contract=contract,
-        on_untrusted=spec.on_untrusted_filter,
-    )
-    asked = build_asked_judges(
-        brief,
-        settings,
-        teacher=teacher,
-        max_tokens=max_tokens,
-        on_untrusted=spec.on_untrusted_filter,
+        consistency=labels.scored,
+        wrong_answers=wrong_answers,
     )
     return FilterChain(
-        [*build_validity_filters(brief, settings), *judges],
-        [*build_pair_judges(brief, max_tokens), *asked],
+        [*build_validity_filters(brief, spec.filters), *judges],
+        [*build_pair_judges(brief, spec.sampling.max_tokens), *labels.asked],
         is_classification=brief.is_classification,
     )
 
@@ -215,8 +232,8 @@ def _read_sampling(spec: Synthesis) -> SamplingSettings:
     )
 
 
-def _read_prices(spec: Synthesis) -> PriceList:
-    found = spec.teacher.openai.find_prices() if spec.teacher.openai else None
+def _read_prices(endpoint: OpenAITeacher | None) -> PriceList:
+    found = endpoint.find_prices() if endpoint else None
     return PriceList(found.prompt, found.completion) if found else PriceList()
 
 

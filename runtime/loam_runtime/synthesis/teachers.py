@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
+from loam_api.planning.generation import GENERATION_BATCH
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ class Teacher(Protocol):
         batch_size: requests of one call; 1 for an endpoint, which batches by itself.
         concurrency: most calls open at once.
         is_chat: follows instructions; else it continues a text.
-        language_model: the model where it runs in this process and can score texts, or None.
+        language_model: the model where it is our own and can score texts, or None.
     """
 
     model: str
@@ -51,30 +53,49 @@ class Teacher(Protocol):
 
 
 class SelfTeacher:
-    """The base model as its own teacher, in batches, in this process.
+    """The base model as its own teacher, in batches.
+
+    A request's draws are seeded by its own key alone, which holds the number of the draw: neither
+    the requests beside it nor who generates them change what is drawn.
 
     Args:
-        language_model: the loaded model.
+        language_model: the loaded model, or one on several workers.
         name: identifies the model's content (its digest), so that answers of another model are
             never taken for its own.
         batch_size: sequences generated together.
+        concurrency: batches asked for at once; more than 1 only of a model that takes calls from
+            several threads.
     """
 
     endpoint = "self"
-    concurrency = 1
 
-    def __init__(self, language_model: LanguageModel, name: str, *, batch_size: int = 16) -> None:
+    def __init__(
+        self,
+        language_model: LanguageModel,
+        name: str,
+        *,
+        batch_size: int = GENERATION_BATCH,
+        concurrency: int = 1,
+    ) -> None:
         self.language_model = language_model
         self.model = name
         self.batch_size = batch_size
+        self.concurrency = concurrency
+        self._threads: ThreadPoolExecutor | None = None
         self.is_chat = bool(getattr(language_model.tokenizer, "chat_template", None))
 
     async def answer(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
         """See `Teacher`; the requests of one call share their sampling."""
-        return await asyncio.to_thread(self._generate, requests)
+        # asyncio's own threads are few where a machine has few cores, and the journal's as well.
+        self._threads = self._threads or ThreadPoolExecutor(self.concurrency, "loam-self-teacher")
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._generate, requests)
 
     async def close(self) -> None:
-        """Nothing to let go: the model belongs to the caller."""
+        """Let the threads end, each with its batch; the model belongs to the caller."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads = None
 
     def _generate(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer]:
         first = requests[0]
@@ -85,7 +106,7 @@ class SelfTeacher:
             temperature=first.temperature,
             top_k=first.top_k,
             top_p=first.top_p,
-            seed=int(first.compute_key(self.model, self.endpoint)[:8], 16),
+            seed=[self._derive_seed(request) for request in requests],
             stop_at_newline="\n" in first.stop,
             batch_size=self.batch_size,
         )
@@ -93,6 +114,9 @@ class SelfTeacher:
             TeacherAnswer(made.text, len(prompt), made.num_tokens, made.finished)
             for prompt, made in zip(prompts, generations, strict=True)
         ]
+
+    def _derive_seed(self, request: TeacherRequest) -> int:
+        return int(request.compute_key(self.model, self.endpoint)[:16], 16)
 
     def _encode(self, request: TeacherRequest) -> list[int]:
         tokenizer = self.language_model.tokenizer

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.api.test_planning import LLAMA_7B
 
 from loam_api.finetunejob import FineTuneJobSpec
 from loam_api.planning.facts import DataFacts, Facts, ModelFacts
+from loam_api.planning.memory import fits
 from loam_api.planning.plan import Plan, plan
 from loam_api.planning.profile import build_cpu_profile, build_gpu_profile
 
@@ -231,6 +233,24 @@ def test_warns_of_hardware():
     assert any("there are 1" in warning for warning in two.warnings)
     forced = resolve(profile=build_cpu_profile(), training={"precision": "bf16"})
     assert any("it will be slow" in warning for warning in forced.warnings)
+
+
+OWN = {"kind": "self"}
+REMOTE = {"kind": "openai", "openai": {"baseURL": "http://teacher/v1", "model": "large"}}
+
+
+@pytest.mark.parametrize(
+    ("teacher", "memory_gib", "is_told"), [(OWN, 12, True), (OWN, 24, False), (REMOTE, 12, False)]
+)
+def test_warns_where_the_base_model_cannot_write(teacher, memory_gib, is_told):
+    """A model that fits in 4 bits is trained on a GPU that its 16-bit weights, with which it
+    writes rows, are too large for: that should not be found out on the GPU."""
+    gpu = build_gpu_profile("some GPU", memory_gib * 2**30)
+    synthesis = {"strategy": "inContext", "targetCount": 500, "teacher": teacher}
+    spec = build_spec(synthesis=synthesis, training={"method": "qlora"})
+    resolved = plan(Facts(LLAMA_7B, DATA), gpu, spec)
+    assert fits(resolved.memory, gpu.memory_bytes)
+    assert any("base model writes rows" in warning for warning in resolved.warnings) == is_told
 
 
 def test_well_equipped_job_has_no_warning():

@@ -316,6 +316,27 @@ def test_explained_rows_are_estimated():
     assert explained.max_tokens > without.max_tokens + 1000 * 64
 
 
+@pytest.mark.parametrize(("kind", "least"), [("openai", 20), ("self", 0)])
+def test_wrong_answers_are_estimated(kind: str, least: int):
+    """What the quality classifier asks for is on the bill; of a model that is not loaded yet nobody
+    knows whether it can be told to be wrong."""
+    openai = {"baseURL": "http://host/v1", "model": "m"}
+    teacher = {"kind": kind, "openai": openai} if kind == "openai" else {"kind": kind}
+    synthesis = Synthesis.model_validate({"targetCount": 500, "teacher": teacher})
+    without, asked = (
+        estimate_teacher(
+            synthesis,
+            DataFacts(num_real_rows=100, p50_tokens=64),
+            is_classification=False,
+            asks_wrong_answers=asks,
+        )
+        for asks in (False, True)
+    )
+    assert asked.min_requests - without.min_requests == least
+    assert asked.max_requests - without.max_requests == 20
+    assert asked.max_tokens > without.max_tokens + 20 * 64
+
+
 def test_questions_about_labels_are_estimated_where_they_are_asked():
     """A remote teacher that judges labels costs most by that: unsaid, the bill is a surprise; said
     of a job that has it switched off, a good job is not started."""
@@ -334,6 +355,32 @@ def test_questions_about_labels_are_estimated_where_they_are_asked():
     plain = estimate("openai", False)
     assert estimate("openai", True) == plain + (350 + 40) * 3
     assert estimate("self", True) == estimate("openai", True, task=False) == plain
+
+
+@pytest.mark.parametrize(
+    ("kind", "on_untrusted", "measured_before"),
+    [("self", "keep", 0), ("openai", "keep", 0), ("self", "judge", 0), ("openai", "judge", 40)],
+)
+def test_a_judge_is_named_and_its_questions_are_counted(kind, on_untrusted, measured_before):
+    """The judge may be the dearest part of the job: of rows as of seeds it is asked thrice at most,
+    and as a fallback a remote teacher has been asked about the seeds before."""
+    facts = DataFacts(num_real_rows=100, p50_tokens=20)
+    plain = {
+        "targetCount": 70,
+        "teacher": TEACHERS[kind],
+        "filters": {"consistency": {"enabled": False}},
+    }
+    judge = {"openai": {"baseURL": "http://h/v1", "model": "judge-9b"}}
+    judged = {**plain, "filters": {}, "judge": judge, "onUntrustedFilter": on_untrusted}
+    without, estimate = (
+        estimate_teacher(Synthesis.model_validate(one), facts, is_classification=True)
+        for one in (plain, judged)
+    )
+    assert (without.judge, without.max_judge_requests) == ("", 0)
+    assert (estimate.judge, estimate.max_judge_requests) == ("judge-9b", (350 + 40) * 3)
+    more = estimate.max_requests - without.max_requests
+    assert more == (350 + 40 + measured_before) * 3
+    assert estimate.max_tokens > without.max_tokens + more * 20
 
 
 def test_facts_take_what_a_model_says():

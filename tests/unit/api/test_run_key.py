@@ -113,6 +113,20 @@ def test_key_ignores_a_raised_budget():
     assert len(keys) == 1
 
 
+def test_key_follows_who_judges():
+    """Other judges keep other rows; how fast one is asked and what it is paid changes none."""
+
+    def compute(**judge: Any) -> str:
+        openai = {"baseURL": "http://h/v1", "model": "j", **judge}
+        synthesis = {"targetCount": 1, "judge": {"openai": openai}}
+        return compute_run_key(build_job(synthesis=synthesis), **DIGESTS)
+
+    without = compute_run_key(build_job(synthesis={"targetCount": 1}), **DIGESTS)
+    assert len({without, compute(), compute(model="k"), compute(baseURL="http://i/v1")}) == 4
+    prices = {"prompt": 1, "completion": 1}
+    assert compute() == compute(concurrency=1, prices=prices, timeoutSeconds=5, mode="batch")
+
+
 @pytest.mark.parametrize(
     "blocks",
     [

@@ -5,9 +5,12 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -112,6 +115,7 @@ def test_misspelt_choice_suggests_the_right_one(manifest):
     assert problem.suggestion == 'did you mean "qlora"?'
 
 
+JUDGE = {"openai": {"baseURL": "http://host/v1", "model": "j"}}
 BROKEN_RULES = {
     "data.validation.uri": {"data": {"validation": {"mode": "uri"}}},
     "data.validation.mode": {"data": {"validation": {"uri": "file://v.csv"}}},
@@ -123,6 +127,10 @@ BROKEN_RULES = {
     "synthesis.teacher.openai": {"synthesis": {"teacher": {"kind": "openai"}}},
     "synthesis.teacher.kind": {
         "synthesis": {"teacher": {"openai": {"baseURL": "http://host/v1", "model": "m"}}}
+    },
+    "synthesis.onUntrustedFilter": {"synthesis": {"onUntrustedFilter": "judge"}},
+    "synthesis.judge": {
+        "synthesis": {"judge": JUDGE, "filters": {"consistency": {"enabled": False}}}
     },
     "synthesis.strategy": {"data": {"task": "generation"}, "synthesis": {"strategy": "inContext"}},
     "training.lora.targetModules": {"training": {"lora": {"targetModules": ["a", "a"]}}},
@@ -154,6 +162,39 @@ def test_rules_of_a_task(manifest, task, values, path):
     """Settings that a task would ignore are refused."""
     manifest["spec"]["data"] |= {"task": task, **values}
     assert list(find_problems(manifest)) == [f"spec.data.{path}"]
+
+
+def test_a_judge_is_for_classification(manifest):
+    """Nobody else's rows have labels: a judge that is never asked is no judge."""
+    manifest["spec"]["data"]["task"] = "generation"
+    manifest["spec"]["synthesis"] = {"targetCount": 1, "judge": JUDGE}
+    assert list(find_problems(manifest)) == ["spec.synthesis.judge"]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "judge", "is_accepted"),
+    [
+        ("self", {"prices": {"prompt": 1, "completion": 2}}, True),
+        ("self", {}, False),
+        ("gpt-4o", {"model": "gpt-4o-mini"}, True),
+        ("gpt-4o", {}, False),
+        ("m", {"prices": {"prompt": 1, "completion": 2}}, False),
+    ],
+)
+def test_money_is_limited_where_all_prices_are_known(manifest, teacher, judge, is_accepted):
+    """A limit that one of two endpoints does not count under is none."""
+    openai = {"baseURL": "http://host/v1", "model": teacher}
+    kind = {"kind": "self"} if teacher == "self" else {"kind": "openai", "openai": openai}
+    manifest["spec"]["synthesis"] = {
+        "targetCount": 1,
+        "teacher": kind,
+        "judge": {"openai": {**JUDGE["openai"], **judge}},
+        "budget": {"maxCost": 1.0},
+    }
+    if is_accepted:
+        assert validate_manifest(manifest).spec.synthesis.budget.max_cost == 1
+    else:
+        assert list(find_problems(manifest)) == ["spec.synthesis.budget.maxCost"]
 
 
 def test_a_whole_number_may_be_written_with_a_point(manifest):
@@ -331,3 +372,13 @@ def test_rules_hold_for_the_entries_of_a_list():
     (problem,) = caught.value.problems
     assert problem.path == "spec.pods.head.tolerations[1].value"
     assert "only with operator: Equal" in problem.message
+
+
+def test_the_page_about_judges_has_a_judge_to_copy(manifest):
+    """An example that is refused teaches nothing but distrust."""
+    page = Path(__file__).parents[3] / "docs" / "judges.md"
+    (block,) = re.findall(r"(?m)^    synthesis:\n(?:     .*\n)+", page.read_text())
+    manifest["spec"] |= yaml.safe_load(block)
+    synthesis = validate_manifest(manifest).spec.synthesis
+    assert synthesis.on_untrusted_filter == "judge"
+    assert synthesis.list_endpoints()["synthesis.judge.openai"].find_prices().completion == 10

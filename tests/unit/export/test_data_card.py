@@ -24,6 +24,7 @@ FACTS = DataCardFacts(
     held_out=50,
     num_flagged=2,
     stopped="the budget is spent",
+    rationale_note="Rationales were written for 38 of the 40 training rows.",
 )
 
 
@@ -39,8 +40,10 @@ def test_tells_all() -> None:
         "50 inputs of the test and validation rows",
         "2 rows mean much the same",
         "It ended early: the budget is spent",
+        "written for 38 of the 40 training rows. They are the work of teacher-9b",
     ):
         assert part in card
+    assert "Rationales" not in render_data_card(replace(FACTS, rationale_note=""))
 
 
 @pytest.mark.parametrize(

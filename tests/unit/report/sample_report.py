@@ -209,8 +209,10 @@ def build_synthesis() -> dict:
             }
         ],
         "measures": [{"name": "Dispersion", "synthetic": "0.71", "seeds": "0.80"}],
-        "rationale_note": "Rationales were written for 98 of 100 training rows, 3 of which were "
-        "asked about twice.",
+        "rationale_note": "Rationales were written for 98 of the 100 training rows that had an "
+        "input and no rationale (3 of them asked about twice), after the rows' own answers; "
+        "prompts and what was written for them took 21,400 tokens. The others have none, by "
+        "the last fault of each: no answer (2).",
         "filter_note": "The label-consistency filter was right for 78 of 100 seeds (majority "
         "class: 20) and was trusted.",
         "kept_samples": [
@@ -231,6 +233,8 @@ def build_synthesis() -> dict:
             "num_sampled": 2,
             "num_rejected": 1,
             "num_alike": 3,
+            "classifier_note": "The quality classifier was fitted again, with these verdicts as "
+            "labels. Of the other rows 4 fell under 0.85 and left.",
             "rows": [
                 {"input": "Refund of a tree?", "target": "billing", "reason": "rejected"},
                 {"input": "Where is my fee?", "target": "billing", "reason": ""},

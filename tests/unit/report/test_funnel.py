@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from loam_runtime.data.examples import Example
-from loam_runtime.steps.funnel import describe_funnel, describe_measures
+from loam_runtime.steps.funnel import describe_funnel, describe_measures, describe_rationales
 from loam_runtime.synthesis.measures import measure_rows
+from loam_runtime.synthesis.row_tasks import UNANSWERED, RowAnswers
 
 REPORT = {
     "rows": 9,
@@ -43,3 +44,21 @@ def test_measures_of_hardly_any_rows() -> None:
     shown = {row["name"]: row["synthetic"] for row in describe_measures(measures)}
     assert shown["Dispersion"] == "not measured"
     assert "Novelty, median" not in shown
+
+
+def test_rationales_of_real_rows_say_where_they_are_from() -> None:
+    """Text of a teacher beside a user's own rows, and trained on: how much of it there is, what it
+    cost, and why rows have none; nothing where nobody was asked."""
+    assert describe_rationales({}) == ""
+    made = RowAnswers(5, {"1": "so", "2": "so"}, num_repairs=1, num_tokens=1200)
+    made.faults.update({"it was cut off; be shorter": 1, UNANSWERED: 2})
+    made.stopped = "The budget is spent."
+    note = describe_rationales({"explained": made.describe()})
+    for part in (
+        "2 of the 5 training rows",
+        "(1 of them asked about twice)",
+        "1,200 tokens",
+        "no answer (2); it was cut off; be shorter (1).",
+        "The budget is spent.",
+    ):
+        assert part in note

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Sequence
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from tests.unit.synthesis.conftest import make_example
 
 from loam_runtime.data.examples import Example
@@ -17,8 +19,8 @@ from loam_runtime.synthesis.filters.asked_consistency import (
     MEASURED_AT_ONCE,
     AskedConsistencyFilter,
 )
-from loam_runtime.synthesis.filters.base import Verdict
-from loam_runtime.synthesis.filters.trust import compute_trust
+from loam_runtime.synthesis.filters.base import Respondent, Verdict
+from loam_runtime.synthesis.filters.trust import can_be_trusted, compute_trust
 from loam_runtime.synthesis.strategies.base import TaskBrief
 
 WORDS = {"billing": "invoice", "delivery": "parcel"}
@@ -47,7 +49,9 @@ class Teacher:
         self.rule = rule
         self.requests: list[TeacherRequest] = []
 
-    async def ask(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer | None]:
+    async def ask(
+        self, requests: Sequence[TeacherRequest], respondent: Respondent = "teacher"
+    ) -> list[TeacherAnswer | None]:
         answers = []
         for request in requests:
             text = get_asked_text(request)
@@ -216,3 +220,19 @@ def test_trust_needs_more_than_the_majority_class() -> None:
     assert not compute_trust(labels, ["a"] * 40).is_trusted
     assert compute_trust(labels, labels).is_trusted
     assert not compute_trust(labels, [""] * 40).is_trusted
+
+
+@given(
+    st.lists(st.sampled_from("aaaaaaaaab"), min_size=1, max_size=40),
+    st.lists(st.sampled_from([True] * 9 + [False]), min_size=40, max_size=40),
+)
+@example(["b"] * 4 + ["a"] * 36, [False] + [True] * 39)
+def test_measuring_that_ended_early_never_ends_in_trust(
+    labels: list[str], hits: list[bool]
+) -> None:
+    """The first seeds alone may have a smaller majority class, by which a filter that all seeds
+    would have refused looked better than chance."""
+    found = [label if hit else "" for label, hit in zip(labels, hits, strict=False)]
+    for count in range(len(labels)):
+        if not can_be_trusted(labels, found[:count]):
+            assert not compute_trust(labels, found[:count]).is_trusted

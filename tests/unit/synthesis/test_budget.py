@@ -29,7 +29,7 @@ def test_never_overspent(max_requests, max_tokens, max_cost, prices, asked):
     prices = PriceList(*prices)
 
     async def spend() -> None:
-        ledger = BudgetLedger(max_requests, max_tokens, max_cost, prices=prices)
+        ledger = BudgetLedger(max_requests, max_tokens, max_cost)
 
         async def ask(prompt, most, prompt_tokens, tokens, is_refused) -> None:
             request = TeacherRequest((("user", prompt),), max_tokens=most)
@@ -69,12 +69,32 @@ def test_waits_for_room() -> None:
     assert asyncio.run(spend()) == 20
 
 
+def test_a_smaller_request_does_not_pass_one_that_waits() -> None:
+    """With several requests open the budget pays for those that it would pay for one by one; or
+    else the rows of a spent budget would depend on how fast each answer came."""
+
+    async def spend() -> list[bool]:
+        ledger = BudgetLedger(max_tokens=100)
+        await ledger.reserve(Amount(1, 60))
+        waiting = [asyncio.create_task(ledger.reserve(Amount(1, most))) for most in (50, 30)]
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in waiting)
+        ledger.settle(Amount(1, 60), Amount(1, 40))
+        await waiting[0]
+        await asyncio.sleep(0)
+        is_done = [task.done() for task in waiting]
+        waiting[1].cancel()
+        return is_done
+
+    assert asyncio.run(spend()) == [True, False]
+
+
 def test_open_requests_count() -> None:
     """Fifty requests at once against room for ten: ten go out; were open ones not counted, all
     would, and the budget be passed fivefold."""
 
     async def spend() -> int:
-        ledger = BudgetLedger(max_cost=1.0, prices=PriceList(1.0, 1.0))
+        ledger = BudgetLedger(max_cost=1.0)
         worst = Amount(1, 100_000, PICOS // 10)
         waiting = [asyncio.create_task(ledger.reserve(worst)) for _ in range(50)]
         await asyncio.sleep(0)
@@ -128,3 +148,17 @@ def test_prompt_bound_holds_for_any_script(text: str) -> None:
     request = TeacherRequest((("user", text),), max_tokens=1)
     assert request.bound_prompt_tokens() >= len(text.encode("utf-8", "surrogatepass"))
     assert request.bound_prompt_tokens() >= request.estimate_prompt_tokens()
+
+
+def test_a_spent_budget_is_spent_for_all() -> None:
+    """A request that still fits is refused behind one that did not: a teacher with small prompts
+    would go on to write rows for which the judge, with large ones, is not paid any more."""
+
+    async def spend() -> None:
+        ledger = BudgetLedger(max_tokens=100)
+        with pytest.raises(BudgetError):
+            await ledger.reserve(Amount(1, 101))
+        await ledger.reserve(Amount(1, 1))
+
+    with pytest.raises(BudgetError):
+        asyncio.run(spend())

@@ -360,7 +360,6 @@ class TestRegistry:
     def list_names(self, settings: Filters) -> list[str]:
         judges = build_judges(
             self.BRIEF, settings, held_out={"test row 1": "x"}, quality_threshold=0.85,
-            model=None, contract=None, on_untrusted="keep",
         )  # fmt: skip
         return [item.name for item in (*build_validity_filters(self.BRIEF, settings), *judges)]
 
@@ -395,7 +394,7 @@ class TestRegistry:
         brief = TaskBrief((row("The roof is from 2019.\n\nWhen?", "2019"),), False, task=task)
         (filter_, *_) = build_judges(
             brief, Filters(), held_out={"test row 1": "The barn is red.\n\nIs it?"},
-            quality_threshold=0.85, model=None, contract=None, on_untrusted="keep",
+            quality_threshold=0.85,
         )  # fmt: skip
         (verdict,) = filter_.judge([row("The barn is red.\n\nWho painted it in that colour?")])
         assert bool(verdict.reason) == (task == "extraction")
@@ -409,7 +408,7 @@ class TestRegistry:
                 item.name
                 for item in build_judges(
                     brief, read_settings({"grounding": {"enabled": is_on}}), held_out={},
-                    quality_threshold=0.85, model=None, contract=None, on_untrusted="keep",
+                    quality_threshold=0.85,
                 )
             ]
             for is_on in (True, False)

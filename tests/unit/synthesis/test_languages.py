@@ -24,9 +24,6 @@ def test_target_languages_pass() -> None:
         Filters(),
         held_out={},
         quality_threshold=0.5,
-        model=None,
-        contract=None,
-        on_untrusted="keep",
     )
     (language,) = (judge for judge in judges if judge.name == "language")
     assert [bool(verdict.reason) for verdict in language.judge([german, french])] == [False, True]

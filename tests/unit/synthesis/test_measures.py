@@ -6,6 +6,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from loam_runtime.data.examples import Example
 from loam_runtime.synthesis.measures import (
@@ -89,3 +91,17 @@ def test_agreement_sees_wrong_labels() -> None:
     assert by_lot["seeds"] < 0.8
     assert measure_agreement(seeds, seeds[:10], embed) is None
     assert measure_agreement(seeds, seeds[:40], embed) is None
+
+
+@given(sizes=st.lists(st.integers(1, 6), min_size=4, max_size=12).filter(lambda n: sum(n) >= 20))
+def test_agreement_of_few_seeds_a_label(sizes: list[int]) -> None:
+    """Fewer seeds a label than folds, or a single one, give a figure: the rows are paid for by
+    then, and must not be lost over a measure of them."""
+    seeds = [
+        Example(f"{label}-{i}", f"{label} {i}", str(label))
+        for label, size in enumerate(sizes)
+        for i in range(size)
+    ]
+    found = measure_agreement(seeds, seeds, lambda texts: np.ones((len(texts), 2)))
+    assert found is not None
+    assert all(0 <= share <= 1 for share in found.values())

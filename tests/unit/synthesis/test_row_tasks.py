@@ -58,8 +58,11 @@ def test_repair_shows_answer_and_fault(tmp_path: Path) -> None:
     and what is wrong with them: without these it were a mere repetition."""
     with serve_script(answer_row(3, f"<think>hm</think>{BAD}", GOOD)) as server:
         made = explain(server, tmp_path)
+        again = explain(server, tmp_path)
     assert len(made.texts) == 12
     assert (made.num_repairs, server.num_requests) == (1, 13)
+    # What the rows cost is the same in a start that finds all of it in the journal.
+    assert again.num_tokens == made.num_tokens == 13 * 60
     *before, shown, fault = next(body for body in server.bodies if len(body["messages"]) > 2)[
         "messages"
     ]

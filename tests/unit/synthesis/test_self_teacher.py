@@ -56,14 +56,17 @@ def test_draws_of_one_prompt_differ(language_model: LanguageModel, tmp_path: Pat
     assert all(0 < answer.completion_tokens <= 6 for answer in answers)
 
 
-def test_killed_run_goes_on_as_it_would_have(language_model: LanguageModel, tmp_path: Path) -> None:
-    """Batches are cut from the whole list, so that what a restart generates is what the killed
-    start would have generated: the journal's first batch changes nothing behind it."""
+@pytest.mark.parametrize("num_known", [4, 5])
+def test_killed_run_goes_on_as_it_would_have(
+    language_model: LanguageModel, tmp_path: Path, num_known: int
+) -> None:
+    """What a restart generates is what the killed start would have generated: answers that the
+    journal has, whole batches or part of one, change nothing behind them."""
     whole = ask(language_model, tmp_path / "whole", 10)
     lines = (tmp_path / "whole" / "run.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "killed").mkdir()
-    first_batch = [line for line in lines if b'"answer"' in line][:4]
-    (tmp_path / "killed" / "run.jsonl").write_bytes(b"".join(first_batch))
+    known = [line for line in lines if b'"answer"' in line][:num_known]
+    (tmp_path / "killed" / "run.jsonl").write_bytes(b"".join(known))
     assert ask(language_model, tmp_path / "killed", 10) == whole
 
 

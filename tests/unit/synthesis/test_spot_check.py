@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+import random
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.synthesis.conftest import make_example
+from tests.unit.synthesis.test_wrong_answers import make_facts
 
 from loam_runtime.errors import InputError
-from loam_runtime.synthesis.spot_check import draw_sample, remove_rejected
+from loam_runtime.synthesis.filters import quality
+from loam_runtime.synthesis.filters.quality import KnownRows, QualityFilter
+from loam_runtime.synthesis.spot_check import draw_sample, remove_low_quality, remove_rejected
+from loam_runtime.synthesis.strategies.base import Rejection
 from loam_runtime.synthesis.verdict_file import (
     COLUMNS,
     list_ids,
@@ -35,6 +41,13 @@ def make_rows(counts: dict[str, int]):
         for label, count in counts.items()
         for number in range(count)
     ]
+
+
+def make_office(number: int, answer: str):
+    return make_example(
+        f"The Oslo office number {number} opens at 8 o'clock.",
+        f"It {answer}, office number {number}.",
+    )
 
 
 def list_cells(data: bytes) -> list[dict[str, str]]:
@@ -155,6 +168,42 @@ def test_a_row_nearer_to_a_good_one_stays():
     rows = [make_example(text, "refund") for text in REFUNDS]
     kept, _ = remove_rejected(rows, [rows[0].id], [rows[1].id], is_classification=True)
     assert rows[1] in kept
+
+
+def test_the_classifier_learns_from_the_verdicts():
+    """A fault that nothing had shown it, in rows too unlike the rejected ones to leave with them:
+    a person who has rejected some must not have to find them all. What was marked good stays."""
+    seeds = make_facts(60)
+    wrong = [make_office(number, "closes in the evening") for number in range(75, 81)]
+    fine = [make_office(number, "opens in the morning") for number in range(200, 206)]
+    rejected, unseen, marked = wrong[:3], wrong[3:5], wrong[5]
+
+    def remove(known: KnownRows | None) -> list[Rejection]:
+        filter_ = QualityFilter(seeds, 0.5, is_classification=False, known=known)
+        kept, removed = remove_low_quality([*unseen, marked, *fine], filter_, [marked.id])
+        assert {row.id for row in kept} >= {marked.id, *(row.id for row in fine)}
+        return removed
+
+    assert unseen[0] not in [one.row for one in remove(None)]
+    known = KnownRows(approved=fine[:2], rejected=rejected)
+    removed = remove(known)
+    assert [one.row for one in removed] == unseen
+    assert {one.filter for one in removed} == {"review"}
+    assert all("the verdicts of the review" in one.reason and one.score < 0.5 for one in removed)
+
+
+def test_a_judged_row_is_held_out_too():
+    """A rejected row that the classifier has learnt by heart proves nothing about the next one."""
+    seeds = [make_office(number, "opens in the morning") for number in range(10)]
+    known = KnownRows(approved=[make_office(50, "a")], rejected=[make_office(60, "b")] * 2)
+    folds = np.arange(10) % quality.NUM_FOLDS
+    rows = quality._build_training_rows(seeds, folds, random.Random(0), False, known)
+    assert rows.is_good[-3:].tolist() == [1, 0, 0]
+    assert rows.faults[-3:].tolist() == ["", quality.REJECTED, quality.REJECTED]
+    assert rows.groups[-3:].tolist() == [10, 11, 12]
+    spread = quality._spread(folds, rows.groups)
+    assert spread[-3:].tolist() == [0, 1, 2]
+    assert (spread[:-3] == folds[rows.groups[:-3]]).all()
 
 
 def test_unknown_ids_are_named():

@@ -1,6 +1,6 @@
-"""Label consistency by asking: which label does the teacher give a row that it is shown without?
+"""Label consistency by asking: which label does a model give a row that it is shown without?
 
-For teachers that give no log-probabilities (`consistency` is for those that do). The answer is
+For models that give no log-probabilities (`consistency` is for those that do). The answer is
 one of the labels, held to them by a schema where the endpoint takes one; the label of a row is
 what two of three orders of the examples agree on, so the third is asked only where it can decide.
 As there, the filter is first measured on the seeds, none of which is among the examples of the
@@ -18,9 +18,10 @@ from dataclasses import dataclass
 
 from loam_runtime.data.examples import Example
 from loam_runtime.data.normalize import normalize_text
-from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
+from loam_runtime.synthesis.exchange import Respondent, TeacherAnswer, TeacherRequest
 from loam_runtime.synthesis.filters.base import Ask, Verdict
 from loam_runtime.synthesis.filters.trust import (
+    GENERATING_MODEL,
     OnUntrusted,
     Trust,
     can_be_trusted,
@@ -50,16 +51,18 @@ class _Query:
 
 
 class AskedConsistencyFilter:
-    """Drops rows that the teacher, asked without their label, would label otherwise.
+    """Drops rows that a model, asked without their label, would label otherwise.
 
     A row that it could not be asked about (the budget was spent, or every try failed) stays and is
     counted: the other filters have judged it.
 
     Args:
         brief: the task; shots are drawn from its seeds.
-        is_chat: the teacher follows instructions; a base model is given a list to continue.
+        is_chat: who is asked follows instructions; a base model is given a list to continue.
         max_tokens: of an answer; thinking teachers need more than a label's.
         on_untrusted: keep the rows unjudged, or fail.
+        respondent: who is asked.
+        judge_name: how a report calls it.
     """
 
     name = "consistency"
@@ -71,11 +74,15 @@ class AskedConsistencyFilter:
         is_chat: bool,
         max_tokens: int,
         on_untrusted: OnUntrusted = "keep",
+        respondent: Respondent = "teacher",
+        judge_name: str = GENERATING_MODEL,
     ) -> None:
         self._brief = brief
         self._is_chat = is_chat
         self._max_tokens = max_tokens
         self._on_untrusted = on_untrusted
+        self._respondent: Respondent = respondent
+        self._judge_name = judge_name
         self._names = {label: brief.name_label(label) for label in brief.labels}
         per_label = max(1, min(MAX_SHOTS_PER_LABEL, MAX_SHOTS // len(brief.labels)))
         rng = random.Random(brief.random_seed)
@@ -98,7 +105,12 @@ class AskedConsistencyFilter:
         )
         self._trust = await self._measure_on(measured, ask)
         if not self._trust.is_trusted and self._on_untrusted == "fail":
-            raise self._trust.refuse()
+            raise self._trust.refuse(self._judge_name)
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether it was measured and found better than the majority class."""
+        return self._trust is not None and self._trust.is_trusted
 
     async def _measure_on(self, seeds: list[Example], ask: Ask) -> Trust:
         """Until all were asked about, or the rest could not make it trusted any more."""
@@ -109,8 +121,7 @@ class AskedConsistencyFilter:
         while len(found) < len(own) and can_be_trusted(own, found):
             votes = await self._poll(queries[len(found) :][:MEASURED_AT_ONCE], ask)
             found += [_find_majority(given) for given in votes]
-        asked = own[: len(found)] or own
-        return compute_trust(asked, found or [""] * len(own))
+        return compute_trust(own, found)
 
     async def judge(self, rows: Sequence[Example], ask: Ask) -> list[Verdict]:
         """See `AskedFilter`. The score of a dropped row is its label's share of the votes."""
@@ -123,8 +134,8 @@ class AskedConsistencyFilter:
     def describe(self) -> dict[str, object]:
         """See `AskedFilter`. `agreement`: share of the rows judged whose label was given again."""
         if self._trust is None:
-            return {"trusted": None}
-        told = {**self._trust.describe(), "unjudged": self._num_unjudged}
+            return {"judge": self._judge_name, "trusted": None}
+        told = {**self._trust.describe(self._judge_name), "unjudged": self._num_unjudged}
         if self._num_judged:
             told["agreement"] = round(self._num_agreed / self._num_judged, 4)
         if self._num_unjudged:
@@ -155,7 +166,7 @@ class AskedConsistencyFilter:
                 for turn, place in enumerate(places)
             ]
             unique = list(dict.fromkeys(requests))  # seeds may be alike
-            answers = dict(zip(unique, await ask(unique), strict=True))
+            answers = dict(zip(unique, await ask(unique, self._respondent), strict=True))
             for place, request in zip(places, requests, strict=True):
                 votes[place].append(self._read(answers[request]))
         return votes

@@ -1,22 +1,28 @@
 """What a filter is, and the chain of them with its funnel of counts.
 
-Most filters judge by themselves; some ask the teacher. The latter are dear, so they come last and
-are asked about rows that every other one let pass.
+Most filters judge by themselves; some ask the teacher, or a judge. The latter are dear, so they
+come last and are asked about rows that every other one let pass.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from loam_runtime.data.examples import Example
-from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
+from loam_runtime.synthesis.exchange import Respondent, TeacherAnswer, TeacherRequest
 from loam_runtime.synthesis.strategies.base import Rejection
 
-# Asks the teacher: answers in the order of the requests, None where there is none.
-Ask = Callable[[Sequence[TeacherRequest]], Awaitable[Sequence[TeacherAnswer | None]]]
+
+class Ask(Protocol):
+    """Asks the teacher, or the judge that the job names."""
+
+    def __call__(
+        self, requests: Sequence[TeacherRequest], respondent: Respondent = "teacher"
+    ) -> Awaitable[Sequence[TeacherAnswer | None]]:
+        """Answers in the order of the requests, None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +45,26 @@ class Filter(Protocol):
         """What the report says about the filter itself: whether it is trusted, and why."""
 
 
+@runtime_checkable
+class LearningFilter(Filter, Protocol):
+    """A filter that learns before it judges, and may ask the teacher for what it learns from.
+
+    Attributes:
+        asks: whether it has any question.
+    """
+
+    asks: bool
+
+    async def learn(self, ask: Ask) -> None:
+        """Learn, before the first row is judged.
+
+        Args:
+            ask: answers None for what is not answered, or not worth its part of the budget.
+        """
+
+
 class AskedFilter(Protocol):
-    """Judges rows by what the teacher says of them."""
+    """Judges rows by what the teacher, or a judge, says of them."""
 
     name: str
 
@@ -113,6 +137,16 @@ class FilterChain:
             rows = self._pass(item.name, rows, item.judge(rows))
         return list(rows)
 
+    @property
+    def asks(self) -> bool:
+        """Whether any filter has a question to the teacher."""
+        return bool(self._asked) or any(item.asks for item in self._list_learners())
+
+    async def learn(self, ask: Ask) -> None:
+        """Let those learn that do; once, before the first row."""
+        for item in self._list_learners():
+            await item.learn(ask)
+
     async def measure(self, ask: Ask) -> None:
         """Find out how far those that ask can be trusted; once, before the first row."""
         for item in self._asked:
@@ -132,6 +166,9 @@ class FilterChain:
             item.name: {**self._funnel[item.name].describe(), **item.describe()}
             for item in (*self._filters, *self._asked)
         }
+
+    def _list_learners(self) -> list[LearningFilter]:
+        return [item for item in self._filters if isinstance(item, LearningFilter)]
 
     def _pass(
         self, name: str, rows: Sequence[Example], verdicts: Sequence[Verdict]

@@ -18,6 +18,7 @@ from loam_runtime.data.prompt import PromptContract
 from loam_runtime.data.template import encode_prompt, encode_target
 from loam_runtime.synthesis.filters.base import Verdict
 from loam_runtime.synthesis.filters.trust import (
+    GENERATING_MODEL,
     OnUntrusted,
     Trust,
     choose_measured,
@@ -37,7 +38,7 @@ class ConsistencyFilter:
     """Drops rows that the model, by calibrated likelihood, would label otherwise.
 
     Args:
-        model: scores candidates; by default the one that wrote the rows.
+        model: scores candidates; the one that wrote the rows.
         contract: the prompt contract, with all labels.
         seeds: training rows; shots are drawn from them.
         random_seed: of the run; fixes shots and their orders.
@@ -79,8 +80,13 @@ class ConsistencyFilter:
         """
         self.trust = self._measure_trust()
         if not self.trust.is_trusted and self._on_untrusted == "fail":
-            raise self.trust.refuse()
+            raise self.trust.refuse(GENERATING_MODEL)
         return self.trust
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether it was measured and found better than the majority class."""
+        return self.trust is not None and self.trust.is_trusted
 
     def judge(self, rows: Sequence[Example]) -> list[Verdict]:
         """See `Filter`. Scores are the calibrated probability of the label asked for."""
@@ -94,7 +100,7 @@ class ConsistencyFilter:
 
     def describe(self) -> dict[str, object]:
         """See `Filter`."""
-        return {"trusted": None} if self.trust is None else self.trust.describe()
+        return {"trusted": None} if self.trust is None else self.trust.describe(GENERATING_MODEL)
 
     def _compare(self, row: Example, scores: np.ndarray) -> Verdict:
         labels = self._contract.labels

@@ -1,4 +1,4 @@
-"""The quality classifier: seeds against corrupted seeds, on input and target together.
+"""The quality classifier: seeds against bad versions of them, on input and target together.
 
 It is a logistic regression on words, on the embeddings of a frozen encoder, and on how the two
 sides agree (`quality_features`): what is fine-tuned on the seeds takes seconds on two cores.
@@ -11,8 +11,9 @@ Otherwise it is advisory: rows are ranked by it and none is dropped.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -20,9 +21,10 @@ from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 
 from loam_runtime.data.examples import Example
-from loam_runtime.synthesis.filters.base import Verdict
+from loam_runtime.synthesis.filters.base import Ask, Verdict
 from loam_runtime.synthesis.filters.corruptions import NUM_FOLDS, Pair, corrupt_seed
 from loam_runtime.synthesis.filters.quality_features import PairFeaturizer
+from loam_runtime.synthesis.filters.wrong_answers import FAULT, WrongAnswers
 
 PRIOR_GOOD = 0.65
 MIN_SEEDS_TO_DROP = 50
@@ -31,6 +33,7 @@ MIN_AUC_LOWER_BOUND = 0.7
 NUM_RESAMPLES = 400
 ROC_POINTS = 21
 MAX_SEEDS = 2000  # more teach little and cost time
+REJECTED = "rejected by a person"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +61,30 @@ class QualityFit:
         return self.num_seeds < MIN_SEEDS_TO_DROP or not self.auc_low >= MIN_AUC_LOWER_BOUND
 
 
+@dataclass(frozen=True, slots=True)
+class KnownRows:
+    """What is known to be good or bad beside the seeds and what rules make of them.
+
+    Attributes:
+        wrong_answers: a teacher's, by the seed's id.
+        approved, rejected: synthetic rows that a person has looked at.
+    """
+
+    wrong_answers: Mapping[str, str] = field(default_factory=dict)
+    approved: Sequence[Example] = ()
+    rejected: Sequence[Example] = ()
+
+
 class QualityFilter:
-    """Drops rows under the threshold, where it may.
+    """Drops rows under the threshold, where it may. It is fitted when it is first needed.
 
     Args:
         seeds: training rows.
         threshold: least probability of being good, 0 to 1.
         is_classification: targets are labels.
         random_seed: of the run; fixes corruptions and folds.
+        wrong_answers: what it may ask the teacher for.
+        known: what it learns from beside the seeds.
     """
 
     name = "quality"
@@ -77,19 +96,40 @@ class QualityFilter:
         *,
         is_classification: bool,
         random_seed: int = 0,
+        wrong_answers: WrongAnswers | None = None,
+        known: KnownRows | None = None,
     ) -> None:
+        self._seeds = list(seeds)
         self._threshold = threshold
+        self._is_classification = is_classification
+        self._random_seed = random_seed
+        self._wrong_answers = wrong_answers
+        self._known = known or KnownRows()
         self._featurizer = PairFeaturizer(is_classification)
         self._model: LogisticRegression | None = None
         self._platt: LogisticRegression | None = None
-        rng = random.Random(random_seed)
-        chosen = list(seeds) if len(seeds) <= MAX_SEEDS else rng.sample(list(seeds), MAX_SEEDS)
-        self.fit = self._fit(chosen, rng, is_classification)
+
+    @property
+    def asks(self) -> bool:
+        """See `LearningFilter`."""
+        return self._wrong_answers is not None
+
+    async def learn(self, ask: Ask) -> None:
+        """See `LearningFilter`."""
+        if self._wrong_answers is not None:
+            await self._wrong_answers.ask(ask)
+            self._known = replace(self._known, wrong_answers=self._wrong_answers.texts)
+
+    @cached_property
+    def fit(self) -> QualityFit:
+        """How it did; what it is asked for from then on counts no more."""
+        rng = random.Random(self._random_seed)
+        return self._fit(self._choose_seeds(rng), rng)
 
     def judge(self, rows: Sequence[Example]) -> list[Verdict]:
         """See `Filter`. Scores are probabilities; 0.65 for all where nothing could be learnt."""
-        scores = self._score([(row.input, row.target) for row in rows])
         limit = 0.0 if self.fit.is_advisory else self._threshold
+        scores = self._score([(row.input, row.target) for row in rows])
         return [
             Verdict("" if score >= limit else f"quality under {limit:g}", round(float(score), 4))
             for score in scores
@@ -98,7 +138,11 @@ class QualityFilter:
     def describe(self) -> dict[str, object]:
         """See `Filter`."""
         fit = self.fit
+        asked = self._wrong_answers.describe() if self._wrong_answers else {}
+        note = {"note": asked.pop("note")} if "note" in asked else {}
         return {
+            **note,
+            **({"wrong_answers": asked} if asked else {}),
             "threshold": self._threshold,
             "advisory": fit.is_advisory,
             "seeds": fit.num_seeds,
@@ -117,15 +161,22 @@ class QualityFilter:
         margins = self._model.decision_function(self._featurizer.transform(pairs))
         return self._platt.predict_proba(margins[:, None])[:, 1]
 
-    def _fit(
-        self, seeds: Sequence[Example], rng: random.Random, is_classification: bool
-    ) -> QualityFit:
+    def _choose_seeds(self, rng: random.Random) -> list[Example]:
+        """All, or `MAX_SEEDS` of them, those with a wrong answer first."""
+        if len(self._seeds) <= MAX_SEEDS:
+            return self._seeds
+        wrong = self._known.wrong_answers
+        first = [seed for seed in self._seeds if seed.id in wrong]
+        others = [seed for seed in self._seeds if seed.id not in wrong]
+        return first + rng.sample(others, MAX_SEEDS - len(first))
+
+    def _fit(self, seeds: Sequence[Example], rng: random.Random) -> QualityFit:
         if len(seeds) < MIN_SEEDS_TO_RANK:
             return QualityFit(len(seeds))
         order = rng.sample(range(len(seeds)), len(seeds))
         seed_folds = np.array(order) % NUM_FOLDS
-        rows = _build_training_rows(seeds, seed_folds, rng, is_classification)
-        folds = seed_folds[rows.groups]
+        rows = _build_training_rows(seeds, seed_folds, rng, self._is_classification, self._known)
+        folds = _spread(seed_folds, rows.groups)
         self._featurizer.fit(seeds, seed_folds)
         features = self._featurizer.transform(rows.pairs, folds)
         margins = np.zeros(len(rows.pairs))
@@ -143,8 +194,9 @@ class _TrainingRows:
     """Seeds and their corruptions; a seed and what was made of it form one group.
 
     Attributes:
-        pairs, is_good, groups: [num_pairs]; a group is the place of its seed.
-        faults: name of what is wrong with each; "" for a seed.
+        pairs, is_good, groups: [num_pairs]; a group is the place of its seed, and beyond the seeds
+            each row that a person looked at is one.
+        faults: name of what is wrong with each; "" for what is good.
     """
 
     pairs: list[Pair]
@@ -154,7 +206,11 @@ class _TrainingRows:
 
 
 def _build_training_rows(
-    seeds: Sequence[Example], folds: np.ndarray, rng: random.Random, is_classification: bool
+    seeds: Sequence[Example],
+    folds: np.ndarray,
+    rng: random.Random,
+    is_classification: bool,
+    known: KnownRows,
 ) -> _TrainingRows:
     pairs: list[Pair] = []
     faults: list[str] = []
@@ -163,11 +219,23 @@ def _build_training_rows(
         bad = corrupt_seed(
             seed, seeds, rng, is_classification=is_classification, fold=int(folds[group])
         )
+        if seed.id in known.wrong_answers:
+            bad.append((FAULT, (seed.input, known.wrong_answers[seed.id])))
         pairs += [(seed.input, seed.target), *(pair for _, pair in bad)]
         faults += ["", *(name for name, _ in bad)]
         groups += [group] * (1 + len(bad))
+    judged = [*known.approved, *known.rejected]
+    pairs += [(row.input, row.target) for row in judged]
+    faults += [""] * len(known.approved) + [REJECTED] * len(known.rejected)
+    groups += range(len(seeds), len(seeds) + len(judged))
     names = np.array(faults)
     return _TrainingRows(pairs, (names == "").astype(int), np.array(groups), names)
+
+
+def _spread(seed_folds: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """[num_pairs]: the fold of each; groups beyond the seeds take the folds in turn."""
+    num_others = int(groups.max()) + 1 - len(seed_folds)
+    return np.concatenate([seed_folds, np.arange(num_others) % NUM_FOLDS])[groups]
 
 
 def _measure(num_seeds: int, margins: np.ndarray, rows: _TrainingRows) -> QualityFit:

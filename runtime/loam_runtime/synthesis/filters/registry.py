@@ -5,15 +5,15 @@ A new filter is a file and a line here; one with settings is a block of `loam_ap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from loam_api.filters_block import Filters
+from loam_api.planning.teacher import limit_wrong_answers
 from loam_runtime.errors import InputError
 from loam_runtime.synthesis.embeddings import embed_texts
-from loam_runtime.synthesis.filters.asked_consistency import AskedConsistencyFilter
 from loam_runtime.synthesis.filters.base import AskedFilter, Filter
 from loam_runtime.synthesis.filters.contamination import ContaminationFilter
 from loam_runtime.synthesis.filters.duplicates import ExactDuplicateFilter
@@ -24,12 +24,10 @@ from loam_runtime.synthesis.filters.length import LengthFilter
 from loam_runtime.synthesis.filters.personal_data import PersonalDataFilter
 from loam_runtime.synthesis.filters.preference import PreferenceFilter
 from loam_runtime.synthesis.filters.structured import StructuredFilter
-from loam_runtime.synthesis.filters.trust import OnUntrusted
-from loam_runtime.synthesis.strategies.base import TaskBrief
+from loam_runtime.synthesis.filters.wrong_answers import WrongAnswers
+from loam_runtime.synthesis.strategies.base import SamplingSettings, TaskBrief
 
 if TYPE_CHECKING:
-    from loam_runtime.data.prompt import PromptContract
-    from loam_runtime.synthesis.scoring import LanguageModel
     from loam_runtime.synthesis.teachers import Teacher
 
 
@@ -66,19 +64,15 @@ def build_judges(
     *,
     held_out: Mapping[str, str],
     quality_threshold: float,
-    model: LanguageModel | None,
-    contract: PromptContract | None,
-    on_untrusted: OnUntrusted,
+    consistency: Sequence[Filter] = (),
+    wrong_answers: WrongAnswers | None = None,
 ) -> list[Filter]:
     """What decides which valid rows are good enough.
 
     Args:
         held_out: inputs of test and validation rows that no row may repeat, by the row's name.
-        model: scores labels; a teacher without one is asked for them (`build_asked_judges`).
-        contract: needed with `model`, for classification.
-
-    Raises:
-        InputError: the label-consistency filter is not trusted and `on_untrusted` is "fail".
+        consistency: what judges labels without asking, see `build_label_judges`.
+        wrong_answers: what the quality classifier may ask for, see `build_wrong_answers`.
     """
     from loam_runtime.synthesis.filters.quality import QualityFilter
 
@@ -90,26 +84,32 @@ def build_judges(
     if settings.grounding.enabled and brief.task in ("extraction", "summarization"):
         is_summary = brief.task == "summarization"
         judges.append(GroundingFilter(brief.seeds, embed_texts, is_summary=is_summary))
-    is_scored = settings.consistency.enabled and model is not None and contract is not None
-    if brief.is_classification and is_scored:
-        from loam_runtime.synthesis.filters.consistency import ConsistencyFilter
-
-        consistency = ConsistencyFilter(
-            model,
-            contract,
-            brief.seeds,
-            random_seed=brief.random_seed,
-            on_untrusted=on_untrusted,
-        )
-        consistency.measure()  # before anything is paid for
-        judges.append(consistency)
     quality = QualityFilter(
         brief.seeds,
         quality_threshold,
         is_classification=brief.is_classification,
         random_seed=brief.random_seed,
+        wrong_answers=wrong_answers,
     )
-    return [*judges, quality]
+    return [*judges, *consistency, quality]
+
+
+def build_wrong_answers(
+    brief: TaskBrief, *, teacher: Teacher, sampling: SamplingSettings, num_rows: int
+) -> WrongAnswers | None:
+    """Bad examples for the quality classifier to ask for; None where it asks for none.
+
+    Of a label there are others, of a preference pair there is a refused answer, and a base model
+    that continues a text cannot be told to be wrong.
+
+    Args:
+        num_rows: rows wanted, or to be judged.
+    """
+    if brief.is_classification or brief.has_pairs or not teacher.is_chat:
+        return None
+    most = limit_wrong_answers(num_rows, len(brief.seeds))
+    made = WrongAnswers(brief, sampling, most)
+    return made if made.rows else None
 
 
 def build_pair_judges(brief: TaskBrief, max_tokens: int) -> list[AskedFilter]:
@@ -119,29 +119,6 @@ def build_pair_judges(brief: TaskBrief, max_tokens: int) -> list[AskedFilter]:
         max_tokens: of an answer about a pair.
     """
     return [PreferenceFilter(brief, max_tokens)] if brief.has_pairs else []
-
-
-def build_asked_judges(
-    brief: TaskBrief,
-    settings: Filters,
-    *,
-    teacher: Teacher,
-    max_tokens: int,
-    on_untrusted: OnUntrusted,
-) -> list[AskedFilter]:
-    """What is asked about rows that every other filter let pass.
-
-    Args:
-        teacher: who is asked; one whose model runs here has scored labels before.
-        max_tokens: of an answer about a row.
-    """
-    if not (brief.is_classification and settings.consistency.enabled) or teacher.language_model:
-        return []
-    return [
-        AskedConsistencyFilter(
-            brief, is_chat=teacher.is_chat, max_tokens=max_tokens, on_untrusted=on_untrusted
-        )
-    ]
 
 
 def _build_enabled(

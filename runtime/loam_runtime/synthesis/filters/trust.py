@@ -12,6 +12,8 @@ from loam_runtime.data.examples import Example
 from loam_runtime.errors import InputError
 
 OnUntrusted = Literal["keep", "fail"]
+# How a report calls the judge of labels where a job names none.
+GENERATING_MODEL = "the model that wrote the rows"
 NUM_ORDERS = 3
 SIGNIFICANCE = 0.05
 
@@ -21,7 +23,8 @@ class Trust:
     """How well the filter does on the seeds.
 
     Attributes:
-        num_correct, num_seeds: seeds whose own label was found, of those measured.
+        num_correct, num_seeds: seeds whose own label was found, of those measured; 0 of 0 where
+            there are too few to prove anything.
         majority_share: what always naming the commonest label would get right.
         p_value: exact binomial, one-sided: as many or more by chance at the majority's rate.
     """
@@ -36,48 +39,54 @@ class Trust:
         """Better than the majority class beyond chance."""
         return self.p_value < SIGNIFICANCE
 
-    def describe(self) -> dict[str, object]:
-        """The figures, for the report."""
+    def describe(self, judge: str) -> dict[str, object]:
+        """The figures, for the report, with who was measured."""
         return {
+            "judge": judge,
             "trusted": self.is_trusted,
             "seeds_correct": self.num_correct,
             "seeds_measured": self.num_seeds,
             "majority_share": round(self.majority_share, 4),
             "p_value": self.p_value,
-            "note": f"Label consistency was {self._conclude()}: right on {self._count()}.",
+            "note": f"Label consistency, judged by {judge}, was {self._conclude()}: "
+            f"{self._count()}.",
         }
 
-    def refuse(self) -> InputError:
+    def refuse(self, judge: str) -> InputError:
         """The error of a job that fails by it."""
         return InputError(
-            f"The label-consistency filter is not surely better than the majority class: right "
-            f"on {self._count()}.",
-            remedy="Set synthesis.onUntrustedFilter to keep, use a stronger model, or give more "
-            "seeds.",
+            f"The label-consistency filter, judged by {judge}, is not surely better than the "
+            f"majority class: {self._count()}.",
+            remedy="Set synthesis.onUntrustedFilter to keep, name a stronger model under "
+            "synthesis.judge, or give more seeds.",
         )
 
     def _conclude(self) -> str:
         return "trusted" if self.is_trusted else "not trusted and dropped nothing"
 
     def _count(self) -> str:
-        return (
-            f"{self.num_correct} of {self.num_seeds} seeds (the majority class: "
-            f"{self.majority_share:.0%})"
-        )
+        majority = f"(the majority class: {self.majority_share:.0%})"
+        if not self.num_seeds:
+            return f"the seeds are too few to prove anything {majority}"
+        return f"right on {self.num_correct} of {self.num_seeds} seeds {majority}"
 
 
 def compute_trust(labels: Sequence[str], found: Sequence[str]) -> Trust:
     """Trust from the seeds' own labels and those that were found for them.
 
     Args:
-        labels, found: [num_seeds]; "" in `found` where no label was found.
+        labels: [num_seeds]
+        found: for the first of them, where measuring ended early; "" where no label was found.
+            The majority class is that of all seeds: the first few may have another.
     """
     from scipy.stats import binomtest
 
-    num_correct = sum(own == other for own, other in zip(labels, found, strict=True))
+    num_correct = sum(own == other for own, other in zip(labels, found, strict=False))
     majority = compute_majority_share(labels)
-    test = binomtest(num_correct, len(labels), majority, alternative="greater")
-    return Trust(num_correct, len(labels), majority, float(test.pvalue))
+    if not found:
+        return Trust(0, 0, majority, p_value=1.0)
+    p_value = binomtest(num_correct, len(found), majority, alternative="greater").pvalue
+    return Trust(num_correct, len(found), majority, float(p_value))
 
 
 def can_be_trusted(labels: Sequence[str], found: Sequence[str]) -> bool:

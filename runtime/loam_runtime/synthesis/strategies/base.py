@@ -72,6 +72,25 @@ class SamplingSettings:
     top_p: float = 1.0
     max_tokens: int = 256
 
+    def compose(
+        self,
+        *messages: tuple[str, str],
+        stop: tuple[str, ...] = (),
+        row_keys: tuple[str, ...] = (),
+        draw: int = 0,
+    ) -> TeacherRequest:
+        """The request with these messages, drawn so."""
+        return TeacherRequest(
+            messages=messages,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            stop=stop,
+            row_keys=row_keys,
+            draw=draw,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Draw:

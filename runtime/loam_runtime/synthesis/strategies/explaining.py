@@ -56,13 +56,7 @@ class SeedExplainer:
             "Explain how this answer follows from this input: what somebody would think who does "
             f"not know the answer yet. Write in this form, and nothing else:\n{form}",
         )
-        return TeacherRequest(
-            messages=(("system", SYSTEM), ("user", content)),
-            max_tokens=self._sampling.max_tokens,
-            temperature=self._sampling.temperature,
-            top_p=self._sampling.top_p,
-            top_k=self._sampling.top_k,
-        )
+        return self._sampling.compose(("system", SYSTEM), ("user", content))
 
     def read(self, row: Example, answer: TeacherAnswer) -> tuple[str, str]:
         """See `RowTask`: the rationale."""

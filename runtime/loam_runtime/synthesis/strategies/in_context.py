@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from loam_runtime.data.examples import Example
 from loam_runtime.data.normalize import collapse_spaces
 from loam_runtime.errors import InputError
-from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
+from loam_runtime.synthesis.exchange import TeacherAnswer
 from loam_runtime.synthesis.parsing import parse_lines
 from loam_runtime.synthesis.strategies.base import (
     Draw,
@@ -64,12 +64,8 @@ class InContextStrategy:
         prompt = self._write_list(label, shots)
         if self._is_chat:
             prompt = f"{CHAT_REQUEST}\n\n{prompt}"
-        request = TeacherRequest(
-            messages=(("user", prompt),),
-            max_tokens=self._sampling.max_tokens,
-            temperature=self._sampling.temperature,
-            top_p=self._sampling.top_p,
-            top_k=self._sampling.top_k,
+        request = self._sampling.compose(
+            ("user", prompt),
             # A chat model may begin with a line end; a base model's line is the example.
             stop=() if self._is_chat else ("\n",),
             draw=index,

@@ -15,7 +15,7 @@ from typing import Any
 
 from loam_runtime.data.examples import Example
 from loam_runtime.synthesis.analysis.seeds import analyze_seeds
-from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest, estimate_tokens
+from loam_runtime.synthesis.exchange import TeacherAnswer, estimate_tokens
 from loam_runtime.synthesis.strategies.attributes import HARD, build_attributes
 from loam_runtime.synthesis.strategies.base import (
     Draw,
@@ -81,12 +81,9 @@ class SeededStrategy:
         self._asked[index] = rows
         self._coverage.add_asked(rows)
         content = self._write_request(label, turn, rows)
-        request = TeacherRequest(
-            messages=(("system", self._form.system), ("user", content)),
-            max_tokens=self._sampling.max_tokens,
-            temperature=self._sampling.temperature,
-            top_p=self._sampling.top_p,
-            top_k=self._sampling.top_k,
+        request = self._sampling.compose(
+            ("system", self._form.system),
+            ("user", content),
             row_keys=self._shape.keys if isinstance(self._form, JsonForm) else (),
             draw=index,
         )
