@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from loam_api.finetunejob import FineTuneJob
+from loam_api.synthesis_block import Synthesis
 
 KEY_LENGTH = 16
 
@@ -79,6 +80,14 @@ def compute_run_key(
     }
     text = json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:KEY_LENGTH]
+
+
+def describe_synthesis(synthesis: Synthesis) -> dict[str, Any]:
+    """What of a synthesis shapes its rows, as plain data: without `IGNORED_FIELDS`."""
+    parts = {"synthesis": synthesis.model_dump(mode="json", by_alias=True, exclude_none=True)}
+    for path in (*IGNORED_FIELDS, "synthesis.spotCheck"):
+        _remove(parts, path)
+    return parts["synthesis"]
 
 
 def _remove(spec: dict[str, Any], path: str) -> None:

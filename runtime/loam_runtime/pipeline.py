@@ -195,7 +195,14 @@ def run_stages(
     if synthetic and review.is_required(context.job):
         review.check_decision(context)
         reviewed = stages.run(
-            "review", partial(review.review_rows, context, rows.folder, synthetic.folder)
+            "review",
+            partial(
+                review.review_rows,
+                context,
+                rows.folder,
+                synthetic.folder,
+                synthetic.result["report"],
+            ),
         )
     written = reviewed or synthetic
     folders = (rows.folder, written.folder if written else None)

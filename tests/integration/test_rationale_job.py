@@ -62,7 +62,14 @@ def test_what_is_bought_is_taught(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     contract = build_job_contract(context, tables)
     for one, num_rationales in ((context, len(seeds) + len(synthetic)), (plain, 0)):
         counts = _write_rows(one, contract, tables, 0)
-        assert counts == {"train": len(seeds) + len(synthetic), "validation": len(synthetic)}
+        assert counts == {
+            "train": len(seeds) + len(synthetic),
+            "real": len(seeds),
+            "synthetic": len(synthetic),
+            "validation": len(synthetic),
+            "dropped": 0,
+            "truncated": 0,
+        }
         rows = read_encoded(tmp_path / "rows" / "train.arrow")
         assert len(group_examples(rows)) == counts["train"]
         assert len(rows) == counts["train"] + num_rationales
@@ -94,7 +101,11 @@ def test_review_keeps_the_rationales(tmp_path: Path) -> None:
     write_table(seeds, split / "data" / "train.parquet")
     write_table(seeds, synthetic / "data" / "synthetic.parquet")
     write_rationales({seeds["id"][0]: "for so it is"}, synthetic)
-    review_rows(context, split, synthetic, out, NullMonitor())
+    (synthetic / "rejected").mkdir()
+    (synthetic / "rejected" / "synthetic.jsonl").touch()
+    counts = {"wanted": len(seeds), "kept": len(seeds), "rows": len(seeds), "malformed": 0}
+    report = {**counts, "filters": {}, "stopped": ""}
+    review_rows(context, split, synthetic, report, out, NullMonitor())
     assert list(filter(None, read_tables(split, out).train["rationale"])) == ["for so it is"]
 
 

@@ -68,6 +68,10 @@ def test_a_job_waits_and_goes_on_without_the_rejected_rows(waiting: str, tmp_pat
     assert len(trained_on) + len(removed) == 10
     check = json.loads((run / "report.json").read_text())["synthesis"]["spot_check"]
     assert (check["by"], check["num_rejected"]) == ("anna", 1)
+    # What is published with the rows is told of these, not of those that left.
+    assert f"{len(trained_on)} rows, written by" in (run / "data" / "README.md").read_text()
+    funnel = json.loads((run / "report.json").read_text())["synthesis"]["funnel"]
+    assert [funnel[-1][it] for it in ("name", "seen", "passed")] == ["review", 10, len(trained_on)]
     # Of 24 seeds the classifier is advisory: it learns, and takes no row.
     assert "It is advisory and dropped no row." in check["classifier_note"]
     assert "fitted again" in (run / "report.html").read_text()

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,12 +19,16 @@ from tests.tools.fault_teacher import Call, FaultTeacher, Reply, serve_script
 
 from loam_api.finetunejob import DataSource, DataSpec, Synthesis
 from loam_runtime.data.examples import Example, to_dataset
+from loam_runtime.data.export import read_json_lines, write_json_lines
 from loam_runtime.data.prompt import build_contract
 from loam_runtime.errors import BudgetError, InputError, TeacherError
 from loam_runtime.storage.base import ObjectStore
 from loam_runtime.storage.registry import open_store
+from loam_runtime.synthesis.drawing import Drawing
+from loam_runtime.synthesis.filters.base import FilterChain, Verdict
 from loam_runtime.synthesis.openai_teacher import OpenAICompatibleTeacher
 from loam_runtime.synthesis.stage import SynthesisResult, synthesize
+from loam_runtime.synthesis.strategies.base import SamplingSettings, TaskBrief
 
 ROOT = Path(__file__).parents[2]
 WORDS = ["revenue", "margin", "cash", "growth", "income", "guidance", "cost", "segment", "debt"]
@@ -214,6 +219,103 @@ def test_budget_in_the_manifest(tmp_path: Path) -> None:
         assert "3 of 3 requests" in partial.report["stopped"]
         assert len(run_stage(server, tmp_path, budget={"max_requests": 60}).kept) == 20
     assert server.num_repeated == 0
+
+
+def test_another_pace_is_no_new_budget(tmp_path: Path) -> None:
+    """A job whose budget is spent stays stopped when its concurrency, time-out or key is changed:
+    a hard stop that begins anew is none."""
+    openai = {"base_url": "http://h/v1", "model": "m"}
+    changed = {**openai, "concurrency": 2, "timeout_seconds": 7}
+    with serve_script(write_complaints) as server:
+        for remote in (openai, changed):
+            teacher = {"kind": "openai", "openai": remote}
+            with pytest.raises(BudgetError, match="1 of 1 requests"):
+                run_stage(server, tmp_path, budget={"max_requests": 1}, teacher=teacher)
+    assert server.num_requests == 1
+
+
+def test_every_way_to_generate_has_its_own_budget(tmp_path: Path) -> None:
+    """`max_requests` is of one `generate`: what another temperature or filter has spent is not
+    taken from it."""
+    from loam_runtime.synthesis.pipeline import SyntheticPipeline
+
+    seeds = to_dataset(make_train())
+    with serve_script(write_complaints) as server:
+        teacher = OpenAICompatibleTeacher("m", server.base_url, "k", concurrency=4)
+        for changes in (
+            {},
+            {"sampling": SamplingSettings(temperature=0.5)},
+            {"filters": {"length": {"enabled": False}}},
+        ):
+            pipeline = SyntheticPipeline(teacher, max_requests=4, journal_dir=tmp_path, **changes)
+            assert len(pipeline.generate(seeds, 10)) == 10
+
+
+def write_broken_characters(call: Call) -> Reply:
+    """Half a surrogate pair, as JSON spells it, in every other answer; and line ends of Unicode."""
+    reply = json.loads(write_complaints(call).text)
+    if call.number % 2:
+        reply[-1]["input"] += " HALF"
+        return Reply(text=json.dumps(reply).replace("HALF", r"\ud83d"))
+    reply[-1]["input"] += " \u2028 and \x85 so on"
+    return Reply(text=json.dumps(reply))
+
+
+def test_characters_that_no_file_takes(tmp_path: Path) -> None:
+    """What is no Unicode text is a malformed row like any other. The answer is in the journal: a
+    run that it ends would be ended by it again and again."""
+    with serve_script(write_broken_characters) as server:
+        first = run_stage(server, tmp_path)
+        second = run_stage(server, tmp_path)
+    assert len(first.kept) == 20
+    assert first.kept.to_dict() == second.kept.to_dict()
+    reasons = {item["reason"] for item in first.rejected if item["filter"] == "malformed"}
+    assert "a broken character" in reasons
+    write_json_lines(first.rejected, tmp_path / "rejected.jsonl")
+    assert read_json_lines(tmp_path / "rejected.jsonl") == first.rejected
+
+
+class StoreWatcher:
+    """A filter that notes how many answers object storage has when rows come to it."""
+
+    name = "watcher"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.counts: list[tuple[int, int]] = []
+
+    def judge(self, rows: Sequence[Example]) -> list[Verdict]:
+        lines = [
+            json.loads(line) for path in self._folder.rglob("*.jsonl") for line in path.open("rb")
+        ]
+        self.counts.append((sum("answer" in line for line in lines), len(rows)))
+        return [Verdict() for _ in rows]
+
+    def describe(self) -> dict[str, object]:
+        return {}
+
+
+def test_answers_are_safe_before_they_are_worked_on(tmp_path: Path) -> None:
+    """Filters keep the event loop busy, for minutes at times: what was answered before lies in
+    object storage by then, or a lost disk would cost more than the last seconds."""
+    watcher = StoreWatcher(tmp_path / "store")
+    brief = TaskBrief(tuple(make_train()), is_classification=True)
+    with serve_script(write_complaints) as server:
+        drawing = Drawing(
+            OpenAICompatibleTeacher("m", server.base_url, "k", concurrency=4),
+            "seeded",
+            SamplingSettings(),
+            tmp_path / "journal",
+            run_id="run",
+            journal_store=open_store(f"file://{tmp_path / 'store'}"),
+        )
+        chain = FilterChain([watcher], is_classification=True)
+        drawing.draw(brief, chain, {"billing": 60, "delivery": 60})
+    assert len(watcher.counts) > 1
+    num_rows = 0
+    for num_answers, num_new in watcher.counts:
+        num_rows += num_new
+        assert 5 * num_answers >= num_rows
 
 
 def test_budget_in_money(tmp_path: Path) -> None:

@@ -65,6 +65,13 @@ def write_json_lines(records: Sequence[Mapping[str, Any]], path: Path) -> None:
         file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """What `write_json_lines` wrote."""
+    # Line by line of the file: a text may hold what `splitlines` takes for the end of one.
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
 def _name_columns(row: Example, fields: FieldMapping, is_classification: bool) -> dict[str, Any]:
     if row.context:
         return {fields.messages or "messages": _list_messages(row)}

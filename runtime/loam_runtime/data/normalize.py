@@ -8,6 +8,7 @@ from __future__ import annotations
 import unicodedata
 from hashlib import blake2b
 
+BROKEN = "\ufffd"  # stands where a character could not be read
 _INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
 
 
@@ -15,6 +16,14 @@ def clean_text(text: str) -> str:
     """The text in NFC with LF line ends, without byte order marks and outer white space."""
     unix = text.replace("\r\n", "\n").replace("\r", "\n")
     return unicodedata.normalize("NFC", unix).strip("\ufeff").strip()
+
+
+def mend_surrogates(text: str) -> str:
+    """The text as Unicode: pairs of surrogates joined, lone halves replaced by `BROKEN`.
+
+    A half, which JSON can spell, cannot be written to a file.
+    """
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def collapse_spaces(text: str) -> str:

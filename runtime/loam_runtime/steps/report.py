@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loam_runtime.data.examples import iterate_examples
+from loam_runtime.data.export import read_json_lines
 from loam_runtime.export.card import CardFacts, render_card
 from loam_runtime.export.manifest import collect_versions
 from loam_runtime.report.build import build_report
@@ -72,7 +73,7 @@ def collect_outputs(run: RunOutputs, tables: JobTables) -> Outputs:
     rejected = run.synthesis.folder / "rejected" / "synthetic.jsonl" if run.synthesis else None
     return Outputs(
         split=run.split.result,
-        synthesis=run.synthesis.result if run.synthesis else None,
+        synthesis=_describe_synthesis(run),
         plan=run.plan.result,
         baselines=run.baselines.result,
         training=run.training.result,
@@ -94,14 +95,22 @@ def collect_outputs(run: RunOutputs, tables: JobTables) -> Outputs:
     )
 
 
+def _describe_synthesis(run: RunOutputs) -> dict[str, Any] | None:
+    """The synthesis's result; after a review the report is of the rows that stayed."""
+    if run.synthesis is None:
+        return None
+    source = run.review or run.synthesis
+    return {**run.synthesis.result, "report": source.result["report"]}
+
+
 def describe_card(context: JobContext, run: RunOutputs) -> CardFacts:
     """What the model card tells of this run."""
     spec = context.job.spec
     models = [*run.evaluation.result["models"], *run.baselines.result["models"]]
     verdict = run.evaluation.result["verdict"]
     rows = run.training.result["numRows"]
-    num_synthetic = run.synthesis.result["report"]["kept"] if run.synthesis else 0
-    num_synthetic = run.review.result["kept"] if run.review else num_synthetic
+    synthesis = _describe_synthesis(run)
+    num_synthetic = synthesis["report"]["kept"] if synthesis else 0
     teacher = ""
     if spec.synthesis:
         remote = spec.synthesis.teacher.openai
@@ -126,6 +135,4 @@ def describe_card(context: JobContext, run: RunOutputs) -> CardFacts:
 
 
 def _read_lines(path: Path | None) -> list[dict[str, Any]]:
-    if path is None or not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return read_json_lines(path) if path is not None and path.exists() else []

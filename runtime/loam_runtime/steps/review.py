@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from loam_api.review import SPOT_CHECK_FILE, ReviewDecision, parse_decision
 from loam_runtime.data.examples import Example, iterate_examples, to_dataset
-from loam_runtime.data.export import write_json_lines
+from loam_runtime.data.export import read_json_lines, write_json_lines
 from loam_runtime.data.tables import read_table, write_table
 from loam_runtime.errors import AwaitsReviewError, InputError, StorageError
+from loam_runtime.steps.data_card import write_data_card
 from loam_runtime.steps.rows import RATIONALES_FILE, read_wrong_answers
 from loam_runtime.storage.base import NotFoundError
+from loam_runtime.synthesis.embeddings import embed_texts
+from loam_runtime.synthesis.measures import measure_rows
 from loam_runtime.synthesis.spot_check import draw_sample, remove_low_quality, remove_rejected
 from loam_runtime.synthesis.verdict_file import write_sample
 
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
     from loam_runtime.steps.context import JobContext
     from loam_runtime.storage.run_store import RunStore
     from loam_runtime.synthesis.filters.quality import QualityFilter
-    from loam_runtime.synthesis.strategies.base import Rejection
 
 DECISION_FILE = "review/decision.json"
 STAGE = "review"
@@ -92,12 +94,22 @@ def check_decision(context: JobContext) -> None:
 
 
 def review_rows(
-    context: JobContext, split: Path, synthetic: Path, out: Path, monitor: StageMonitor
+    context: JobContext,
+    split: Path,
+    synthetic: Path,
+    report: Mapping[str, Any],
+    out: Path,
+    monitor: StageMonitor,
 ) -> dict[str, Any]:
     """Write the rows that stay, those that leave and the sample; return what was decided.
 
-    Where rows were rejected the quality classifier is fitted again with the verdicts as labels,
-    and what it drops then leaves too. Who finds all rows good has not asked for fewer.
+    Data card and report of the synthesis are made anew for the rows that stay. Where rows were
+    rejected the quality classifier is fitted again with the verdicts as labels, and what it drops
+    then leaves too. Who finds all rows good has not asked for fewer.
+
+    Args:
+        split, synthetic: folders of the stages before.
+        report: of the synthesis.
 
     Raises:
         InputError: the set was refused, nothing of it is left, or rows are named that are not
@@ -114,7 +126,8 @@ def review_rows(
     kept, removed = remove_rejected(
         rows, decision.rejected_rows, decision.good_rows, is_classification=is_classification
     )
-    classifier = _refit_classifier(context, split, synthetic, rows) if removed else None
+    train = list(iterate_examples(read_table(split / "data" / "train.parquet")))
+    classifier = _refit_classifier(context, train, synthetic, rows) if removed else None
     num_alike = len(removed) - len(decision.rejected_rows)
     if classifier:
         kept, low = remove_low_quality(kept, classifier, decision.good_rows)
@@ -125,7 +138,12 @@ def review_rows(
             remedy="Change synthesis or the seeds; or reject fewer rows.",
         )
     write_table(to_dataset(kept), out / "data" / "synthetic.parquet")
-    _write_removed(out, removed)
+    records = [{"id": one.row.id, **one.to_record()} for one in removed]
+    _write_removed(out, records)
+    report = _update_report(context.job, report, kept, train)
+    before = read_json_lines(synthetic / "rejected" / "synthetic.jsonl")
+    card = write_data_card(context.job, len(train), report, [*before, *records])
+    (out / "data" / "README.md").write_text(card, encoding="utf-8")
     if (synthetic / RATIONALES_FILE).exists():
         shutil.copy(synthetic / RATIONALES_FILE, out / RATIONALES_FILE)
     (out / SPOT_CHECK_FILE).write_bytes(context.run.get(SPOT_CHECK_FILE))
@@ -137,11 +155,33 @@ def review_rows(
         "alike": num_alike,
         "low_quality": len(rows) - len(kept) - len(decision.rejected_rows) - num_alike,
         "classifier": classifier.describe() if classifier else {},
+        "report": report,
+    }
+
+
+def _update_report(
+    job: FineTuneJob, report: Mapping[str, Any], kept: Sequence[Example], train: Sequence[Example]
+) -> dict[str, Any]:
+    """The synthesis's report, now of the rows that stay; the review is one more filter in it."""
+    seen = report["kept"]
+    step = {"seen": seen, "passed": len(kept), "retention": len(kept) / seen}
+    return {
+        **report,
+        "filters": {**report["filters"], STAGE: step},
+        "kept": len(kept),
+        "missing": report["wanted"] - len(kept),
+        "measures": measure_rows(
+            kept,
+            train,
+            is_classification=job.spec.data.task == "classification",
+            embed=embed_texts,
+            random_seed=job.spec.training.seed,
+        ),
     }
 
 
 def _refit_classifier(
-    context: JobContext, split: Path, synthetic: Path, rows: Sequence[Example]
+    context: JobContext, train: Sequence[Example], synthetic: Path, rows: Sequence[Example]
 ) -> QualityFilter:
     """The quality classifier of the synthesis, with the verdicts as further labels."""
     from loam_runtime.synthesis.filters.quality import KnownRows, QualityFilter
@@ -149,7 +189,7 @@ def _refit_classifier(
     spec, decision = context.job.spec, _read_decision(context.run)
     by_id = {row.id: row for row in rows}
     return QualityFilter(
-        list(iterate_examples(read_table(split / "data" / "train.parquet"))),
+        train,
         spec.synthesis.quality_threshold,
         is_classification=spec.data.task == "classification",
         random_seed=spec.training.seed,
@@ -174,7 +214,7 @@ def _read_decision(run: RunStore) -> ReviewDecision:
     return decision
 
 
-def _write_removed(out: Path, removed: Sequence[Rejection]) -> None:
+def _write_removed(out: Path, records: Sequence[Mapping[str, Any]]) -> None:
     path = out / "rejected" / "review.jsonl"
     path.parent.mkdir(parents=True)
-    write_json_lines([{"id": one.row.id, **one.to_record()} for one in removed], path)
+    write_json_lines(records, path)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loam_runtime.data.examples import iterate_examples, to_dataset
-from loam_runtime.data.export import write_json_lines
+from loam_runtime.data.export import read_json_lines, write_json_lines
 from loam_runtime.data.prompt import PromptContract, build_contract
 from loam_runtime.data.tables import read_table
 from loam_runtime.data.template import (
@@ -80,7 +79,7 @@ def write_wrong_answers(answers: Mapping[str, str], out: Path) -> None:
 def read_wrong_answers(folder: Path) -> dict[str, str]:
     """What `write_wrong_answers` wrote; empty where there was nothing to write."""
     path = folder / WRONG_ANSWERS_FILE
-    records = _read_records(path) if path.exists() else []
+    records = read_json_lines(path) if path.exists() else []
     return {record["id"]: record["wrong_answer"] for record in records}
 
 
@@ -95,13 +94,7 @@ def add_rationales(table: Dataset, rationales: Mapping[str, str]) -> Dataset:
 def _add_rationales(table: Dataset, path: Path) -> Dataset:
     if not path.exists():
         return table
-    return add_rationales(table, {it["id"]: it["rationale"] for it in _read_records(path)})
-
-
-def _read_records(path: Path) -> list[dict[str, str]]:
-    # Line by line of the file: a text may hold what `splitlines` takes for the end of one.
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+    return add_rationales(table, {it["id"]: it["rationale"] for it in read_json_lines(path)})
 
 
 def build_job_contract(context: JobContext, tables: JobTables) -> PromptContract:

@@ -11,14 +11,8 @@ from loam_runtime.data.examples import iterate_examples
 from loam_runtime.data.export import write_json_lines
 from loam_runtime.data.prompt import build_contract
 from loam_runtime.data.tables import read_table, write_table
-from loam_runtime.export.data_card import DataCardFacts, render_data_card
 from loam_runtime.secrets import read_secret
-from loam_runtime.steps.funnel import (
-    describe_funnel,
-    describe_measures,
-    describe_rationales,
-    describe_trust,
-)
+from loam_runtime.steps.data_card import write_data_card
 from loam_runtime.steps.review import offer_sample
 from loam_runtime.steps.rows import write_rationales, write_wrong_answers
 from loam_runtime.storage.cache import cache_dir
@@ -51,7 +45,7 @@ def synthesize_rows(
     contract = build_contract(context.job.spec.data, train["target"], context.tokenizer)
     result = draw_rows(context, train, contract, _read_held_out(split), monitor)
     _write_result(result, out)
-    card = render_data_card(_gather_card_facts(context, len(train), result))
+    card = write_data_card(context.job, len(train), result.report, result.rejected)
     (out / "data" / "README.md").write_text(card, encoding="utf-8")
     offer_sample(context, list(iterate_examples(result.kept)), result.scores, out)
     return {"report": result.report, "usage": result.usage}
@@ -155,29 +149,3 @@ def _write_result(result: SynthesisResult, out: Path) -> None:
         write_rationales(result.rationales, out)
     if result.wrong_answers:
         write_wrong_answers(result.wrong_answers, out)
-
-
-def _gather_card_facts(
-    context: InputContext, num_seeds: int, result: SynthesisResult
-) -> DataCardFacts:
-    spec, report = context.job.spec, result.report
-    openai = spec.synthesis.teacher.openai
-    contamination = report["filters"].get("contamination", {})
-    return DataCardFacts(
-        name=context.job.metadata.name,
-        task=spec.data.task,
-        description=spec.data.description,
-        teacher=openai.model if openai else "the base model itself",
-        strategy=spec.synthesis.strategy,
-        num_seeds=num_seeds,
-        num_wanted=report["wanted"],
-        num_kept=report["kept"],
-        labels=report["measures"]["labels"],
-        funnel=describe_funnel(report, result.rejected),
-        measures=describe_measures(report["measures"]),
-        held_out=contamination.get("held_out_inputs", 0),
-        num_flagged=contamination.get("flagged", 0),
-        filter_note=describe_trust(report["filters"]),
-        stopped=report["stopped"],
-        rationale_note=describe_rationales(report),
-    )

@@ -219,6 +219,7 @@ class Collector:
 
     async def _keep(self, rows: list[Example]) -> None:
         self._result.num_rows += len(rows)
+        await self._panel.secure_answers()
         passed = self._chain.apply(rows)
         kept = await self._chain.apply_asked(passed, self._panel.ask_while_paid)
         useful = 0

@@ -159,7 +159,7 @@ class Drawing:
             return TeacherClient(teacher, journal, budget, **options, respondent=who)
 
         judge = self.label_judge and connect(self.label_judge, self.judge_prices, "judge")
-        return Panel(connect(self.teacher, self.prices, "teacher"), judge, budget)
+        return Panel(connect(self.teacher, self.prices, "teacher"), judge, budget, journal)
 
     async def _explain(self, brief: TaskBrief, panel: Panel) -> RowAnswers:
         explainer = SeedExplainer(brief, self.sampling)

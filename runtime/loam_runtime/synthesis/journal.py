@@ -73,6 +73,7 @@ class Journal:
         self._asked: set[str] = set()
         self._not_before: dict[str, float] = {}  # seconds since the epoch
         self._batches: dict[str, str] = {}
+        self._batch_keys: dict[str, list[str]] = {}  # of a batch, by its first one
         self._unsettled: dict[str, list[Amount]] = {}
         self._batched: set[str] = set()
         self.spent = Amount()
@@ -121,6 +122,15 @@ class Journal:
         """The id of a provider's batch made before, or ""."""
         return self._batches.get(name, "")
 
+    def count_batched(self, keys: Sequence[str]) -> int:
+        """How many of these keys, from the first, are those of one batch made before; 0 if none.
+
+        The budget may cut a batch, and be another one in a later start: asked for in another cut,
+        what the provider works on would be paid a second time.
+        """
+        batch = self._batch_keys.get(keys[0], [])
+        return len(batch) if batch == list(keys[: len(batch)]) else 0
+
     def record_batch(self, name: str, batch_id: str, keys: Sequence[str]) -> None:
         """Note which batch works on the asks of these keys; on disk when this returns.
 
@@ -145,6 +155,11 @@ class Journal:
         self._unsynced.append(synced)
         self._written.set()
         await synced
+
+    async def copy_to_store(self) -> None:
+        """Leave nothing for the next upload: what follows may keep the event loop for minutes."""
+        if self._uploader is not None:
+            await self._uploader.try_flush()
 
     async def __aenter__(self) -> Self:
         self._tasks.append(asyncio.create_task(self._sync_forever()))
@@ -249,9 +264,10 @@ class Journal:
                 self._not_before[record["refused"]] = record["at"] + record["wait"]
             elif "batch" in record:
                 self._batches[record["batch"]] = record["id"]
+                self._batch_keys[record["keys"][0]] = record["keys"]
             if record["run"] == self._run_id:
                 self._count_spending(record)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, LookupError, TypeError):
             logger.warning("teacher journal: a line that says nothing is passed over")
 
     def _count_spending(self, record: dict) -> None:

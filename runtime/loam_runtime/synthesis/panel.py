@@ -8,6 +8,7 @@ from dataclasses import asdict
 from loam_runtime.synthesis.budget import BudgetLedger
 from loam_runtime.synthesis.client import Answers, TeacherClient
 from loam_runtime.synthesis.exchange import Respondent, TeacherRequest
+from loam_runtime.synthesis.journal import Journal
 
 
 class Panel:
@@ -17,14 +18,20 @@ class Panel:
         teacher: writes the rows.
         judge: None where the teacher alone is asked.
         budget: the one that both are paid from.
+        journal: where the answers of both are kept.
     """
 
     def __init__(
-        self, teacher: TeacherClient, judge: TeacherClient | None, budget: BudgetLedger
+        self,
+        teacher: TeacherClient,
+        judge: TeacherClient | None,
+        budget: BudgetLedger,
+        journal: Journal,
     ) -> None:
         self.teacher = teacher
         self._judge = judge
         self._budget = budget
+        self._journal = journal
 
     async def ask_many(
         self, requests: Sequence[TeacherRequest], respondent: Respondent = "teacher"
@@ -43,6 +50,10 @@ class Panel:
     ) -> Answers:
         """See `TeacherClient.ask_aside`."""
         return await self._find(respondent).ask_aside(requests)
+
+    async def secure_answers(self) -> None:
+        """Have all answers so far in object storage, before they are worked on."""
+        await self._journal.copy_to_store()
 
     def describe_usage(self) -> dict[str, float]:
         """Usage of this start, of both together, and the run's spending over all its starts."""

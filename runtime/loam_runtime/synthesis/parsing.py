@@ -10,6 +10,8 @@ import json
 import re
 from typing import Any
 
+from loam_runtime.data.normalize import mend_surrogates
+
 _THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
 _OPEN_THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*\Z", re.DOTALL | re.IGNORECASE)
 _CLOSED_THOUGHT = re.compile(r"\A.*?</(think|thinking|reasoning)>", re.DOTALL | re.IGNORECASE)
@@ -19,7 +21,7 @@ _LIST_MARK = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.)])(?:\s+|$)")
 
 def strip_thinking(text: str) -> str:
     """The text without its thinking, also where only one of the two tags was written."""
-    text = _THOUGHT.sub("", text)
+    text = _THOUGHT.sub("", mend_surrogates(text))
     text = _CLOSED_THOUGHT.sub("", text)
     return _OPEN_THOUGHT.sub("", text).strip()
 

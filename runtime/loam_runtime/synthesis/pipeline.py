@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -341,6 +341,8 @@ class SyntheticPipeline:
             self._teacher.model,
             self._teacher.endpoint,
             self._strategy,
+            asdict(self._sampling),
+            self._filters.model_dump(mode="json"),
             target_count,
             [seed.id for seed in brief.seeds],
             brief.description,

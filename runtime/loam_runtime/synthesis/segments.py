@@ -54,6 +54,7 @@ class SegmentUploader:
         self._writer = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
         self._num_segments = 0
         self._lines: list[bytes] = []
+        self._turn = asyncio.Lock()
 
     def load(self) -> list[bytes]:
         """All lines of all segments, in the order of their names; many segments become one.
@@ -101,10 +102,14 @@ class SegmentUploader:
         """
         while True:
             await asyncio.sleep(UPLOAD_EVERY_SECONDS)
-            try:
-                await self.flush()
-            except StorageError as error:
-                logger.warning("teacher journal: upload failed, will be tried again: %s", error)
+            await self.try_flush()
+
+    async def try_flush(self) -> None:
+        """What `flush` does, for now or for the next time."""
+        try:
+            await self.flush()
+        except StorageError as error:
+            logger.warning("teacher journal: upload failed, will be tried again: %s", error)
 
     async def flush(self) -> None:
         """Upload what is collected as one segment; nothing collected, nothing written.
@@ -112,11 +117,13 @@ class SegmentUploader:
         Raises:
             StorageError: the upload failed; the lines stay collected.
         """
-        if not self._lines:
-            return
-        count = len(self._lines)
-        data = b"\n".join(self._lines[:count]) + b"\n"
-        key = f"{PREFIX}{self._writer}-{self._num_segments:06d}.jsonl"
-        await asyncio.to_thread(self._store.put, key, data)
-        self._num_segments += 1
-        del self._lines[:count]
+        async with self._turn:
+            if not self._lines:
+                return
+            count = len(self._lines)
+            data = b"\n".join(self._lines[:count]) + b"\n"
+            key = f"{PREFIX}{self._writer}-{self._num_segments:06d}.jsonl"
+            # A name of its own even if this is cancelled: its thread may still be writing.
+            self._num_segments += 1
+            await asyncio.to_thread(self._store.put, key, data)
+            del self._lines[:count]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loam_api.run_key import describe_synthesis
 from loam_runtime.data.examples import iterate_examples, to_dataset
 from loam_runtime.observability.monitor import NullMonitor, StageMonitor
 from loam_runtime.synthesis.budget import PriceList
@@ -33,14 +34,6 @@ if TYPE_CHECKING:
     from loam_api.finetunejob import DataSpec, OpenAITeacher, Synthesis
     from loam_runtime.data.prompt import PromptContract
     from loam_runtime.synthesis.filters.wrong_answers import WrongAnswers
-
-
-_MONEY: Any = {
-    "budget": True,
-    "annotation_price": True,
-    "teacher": {"openai": {"prices", "mode"}},
-    "judge": {"openai": {"prices", "mode"}},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,9 +231,10 @@ def _read_prices(endpoint: OpenAITeacher | None) -> PriceList:
 
 
 def _compute_run_id(spec: Synthesis, contract: PromptContract, brief: TaskBrief) -> str:
-    """The run's name in the journal: of all that shapes it, without money: that may change."""
+    """The run's name in the journal: of all that shapes its rows, so that what may change while a
+    job runs, the budget among it, leaves the run's spending what it was."""
     shape = [
-        spec.model_dump(mode="json", exclude={**_MONEY, "spot_check": True}),
+        describe_synthesis(spec),
         contract.to_json(),
         [seed.id for seed in brief.seeds],
         brief.description,

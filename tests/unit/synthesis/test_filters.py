@@ -371,6 +371,17 @@ class TestRegistry:
             "embeddingDuplicates", "quality",
         ]  # fmt: skip
 
+    def test_what_asks_or_runs_comes_last(self) -> None:
+        """A query may take seconds and a label three passes of a language model: no row comes to
+        them that a cheaper filter drops."""
+        texts = TaskBrief((row("Monday at ten", "select 1"),), False, task="generation")
+        assert build_validity_filters(texts, Filters())[-1].name == "structured"
+        scored = ConsistencyFilter(FakeModel(2.0, 5.0), make_contract(), make_sentiment_seeds())
+        judges = build_judges(
+            self.BRIEF, Filters(), held_out={}, quality_threshold=0.85, consistency=[scored]
+        )
+        assert [item.name for item in judges][-2:] == ["quality", "consistency"]
+
     def test_switches(self) -> None:
         """Each filter with settings can be switched, and every other one is always there."""
         names = {field.alias for field in Filters.model_fields.values()}
@@ -477,7 +488,9 @@ class TestConsistency:
         rows = [row("a good day", "positive"), row("a bad day", "positive")]
         verdicts = filter_.judge(rows)
         assert [verdict.reason for verdict in verdicts] == ["", "scored as negative"]
-        assert verdicts[0].score > 0.5 > verdicts[1].score
+        # A kept row's score stays the quality classifier's, by which the best are chosen.
+        assert verdicts[0].score is None
+        assert verdicts[1].score < 0.5
 
     def test_ignorant_model_is_not_trusted(self) -> None:
         """A model that knows nothing drops nothing, and the report says that it was not asked."""

@@ -89,7 +89,8 @@ class ConsistencyFilter:
         return self.trust is not None and self.trust.is_trusted
 
     def judge(self, rows: Sequence[Example]) -> list[Verdict]:
-        """See `Filter`. Scores are the calibrated probability of the label asked for."""
+        """See `Filter`. The score of a dropped row is its label's calibrated probability; that of
+        one that passes stays the quality classifier's."""
         assert self.trust is not None, "measure() comes first"
         if not self.trust.is_trusted or not rows:
             return [Verdict() for _ in rows]
@@ -105,8 +106,10 @@ class ConsistencyFilter:
     def _compare(self, row: Example, scores: np.ndarray) -> Verdict:
         labels = self._contract.labels
         best = labels[int(scores.argmax())]
+        if best == row.target:
+            return Verdict()
         probability = float(_softmax(scores)[labels.index(row.target)])
-        return Verdict("" if best == row.target else f"scored as {best}", round(probability, 4))
+        return Verdict(f"scored as {best}", round(probability, 4))
 
     def _score(self, inputs: Sequence[str]) -> np.ndarray:
         """[num_inputs, num_labels]: calibrated log-scores, mean over the orders of the shots."""

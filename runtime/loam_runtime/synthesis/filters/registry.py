@@ -51,11 +51,12 @@ def read_settings(settings: Mapping[str, Mapping[str, object]]) -> Filters:
 def build_validity_filters(brief: TaskBrief, settings: Filters) -> list[Filter]:
     """What makes a generated row a valid one, beside being well-formed."""
     built: list[Filter] = [
-        ExactDuplicateFilter(brief.seeds, is_classification=brief.is_classification)
+        ExactDuplicateFilter(brief.seeds, is_classification=brief.is_classification),
+        *_build_enabled(_VALIDITY, brief, settings),
     ]
     if settings.structured.enabled and not brief.is_classification:
-        built.append(StructuredFilter(brief.seeds, brief.database))
-    return built + _build_enabled(_VALIDITY, brief, settings)
+        built.append(StructuredFilter(brief.seeds, brief.database))  # a query may take seconds
+    return built
 
 
 def build_judges(
@@ -91,7 +92,7 @@ def build_judges(
         random_seed=brief.random_seed,
         wrong_answers=wrong_answers,
     )
-    return [*judges, *consistency, quality]
+    return [*judges, quality, *consistency]
 
 
 def build_wrong_answers(

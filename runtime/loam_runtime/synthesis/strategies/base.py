@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from loam_runtime.data.examples import Example, compute_example_id
+from loam_runtime.data.normalize import BROKEN, mend_surrogates
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
 
 
@@ -173,7 +174,8 @@ def make_row(draw: Draw, position: int, input_text: str, target: str) -> Example
 
 def reject_answer(draw: Draw, text: str, reason: str, position: int = 0) -> Rejection:
     """A malformed answer, or part of one, kept for the reader; long ones are cut."""
-    return Rejection(make_row(draw, position, text[:2000], draw.label), reason, "malformed")
+    shown = mend_surrogates(text[:2000])
+    return Rejection(make_row(draw, position, shown, draw.label), reason, "malformed")
 
 
 def check_row(input_text: str, target: str, longest_seed_words: int) -> str:
@@ -188,6 +190,8 @@ def check_row(input_text: str, target: str, longest_seed_words: int) -> str:
         return "empty output"
     if not any(character.isalnum() for character in input_text):
         return "input without a word"
+    if BROKEN in input_text or BROKEN in target:
+        return "a broken character"
     if len(input_text.split()) > 4 * max(longest_seed_words, 10):
         return "input far longer than any seed"
     return ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from loam_runtime.data.examples import Example
-from loam_runtime.data.normalize import normalize_text
+from loam_runtime.data.normalize import BROKEN, mend_surrogates, normalize_text
 from loam_runtime.synthesis.strategies.base import Draw, TaskBrief, check_row, make_row
 
 MAX_RATIONALE_WORDS = 400
@@ -57,6 +57,8 @@ class RowShape:
         reason = check_row(input_text if self.input else target, target, longest_seed_words)
         reason = reason or self._check_answer(draw, written) or self._check_pair(target, rejected)
         reason = reason or self._check_rationale(rationale)
+        if not reason and BROKEN in rejected + rationale:
+            reason = "a broken character"
         if reason:
             return None, reason
         row = make_row(draw, position, input_text, target)
@@ -104,4 +106,5 @@ def _as_text(value: Any) -> str:
     """A JSON value as a row's text: strings as they are, structures as JSON."""
     if value is None:
         return ""
-    return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return mend_surrogates(text)
