@@ -97,6 +97,16 @@ class ConsistencyFilter(ApiModel):
     )
 
 
+class UnsafeFilter(ApiModel):
+    """Rows that a model that follows instructions calls harmful."""
+
+    enabled: bool = Field(
+        default=False,
+        description="true asks `synthesis.judge`, or else the teacher, about every row that is "
+        "left, which must be chat models.",
+    )
+
+
 class Filters(ApiModel):
     """What is dropped beside rows that are exact duplicates, or would give a held-out row away.
 
@@ -130,6 +140,11 @@ class Filters(ApiModel):
         default_factory=GroundingFilter,
         description="For extraction and summarization: answers that are not in their context, "
         "summaries that say what their document does not.",
+    )
+    unsafe: UnsafeFilter = Field(
+        default_factory=UnsafeFilter,
+        description="Rows that `synthesis.judge`, or else the teacher, calls harmful: violence, "
+        "crime, hate, self-harm and the like.",
     )
     consistency: ConsistencyFilter = Field(
         default_factory=ConsistencyFilter,

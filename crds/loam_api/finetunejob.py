@@ -171,13 +171,15 @@ class FineTuneJobSpec(ApiModel):
         ),
         Rule(
             cel="!has(self.synthesis) || !has(self.synthesis.judge) "
-            "|| self.data.task == 'classification'",
+            "|| self.data.task == 'classification' || self.synthesis.filters.unsafe.enabled",
             holds=lambda it: (
                 it.synthesis is None
                 or it.synthesis.judge is None
                 or it.data.task == "classification"
+                or it.synthesis.filters.unsafe.enabled
             ),
-            message="a judge judges labels: it needs data.task: classification",
+            message="a judge judges labels, or what is unsafe: it needs data.task: classification "
+            "or synthesis.filters.unsafe",
             field="synthesis.judge",
         ),
         Rule(

@@ -102,6 +102,11 @@ def _has_prices(openai: OpenAITeacher) -> bool:
     return openai.prices is not None or openai.model in LIST_PRICES
 
 
+def _asks_chat(synthesis: Synthesis) -> bool:
+    asked = synthesis.judge.openai if synthesis.judge is not None else synthesis.teacher.openai
+    return asked is not None and asked.endpoint == "chat"
+
+
 def _is_priced(synthesis: Synthesis) -> bool:
     judge = synthesis.judge.openai if synthesis.judge is not None else None
     remote = [one for one in (synthesis.teacher.openai, judge) if one is not None]
@@ -135,7 +140,7 @@ class Teacher(ApiModel):
 
 
 class Judge(ApiModel):
-    """A model that judges the labels of synthetic rows in the place of the one that wrote them."""
+    """A model that judges synthetic rows in the place of the one that wrote them."""
 
     openai: OpenAITeacher = Field(description="Its OpenAI-compatible endpoint.")
 
@@ -217,10 +222,23 @@ class Synthesis(ApiModel):
             field="onUntrustedFilter",
         ),
         Rule(
-            cel="!has(self.judge) || self.filters.consistency.enabled",
-            holds=lambda it: it.judge is None or it.filters.consistency.enabled,
-            message="a judge judges labels: filters.consistency must be enabled",
+            cel="!has(self.judge) || self.filters.consistency.enabled "
+            "|| self.filters.unsafe.enabled",
+            holds=lambda it: (
+                it.judge is None or it.filters.consistency.enabled or it.filters.unsafe.enabled
+            ),
+            message="a judge judges labels, or what is unsafe: filters.consistency or "
+            "filters.unsafe must be enabled",
             field="judge",
+        ),
+        Rule(
+            cel="!self.filters.unsafe.enabled || (has(self.judge) "
+            "? self.judge.openai.endpoint == 'chat' "
+            ": has(self.teacher.openai) && self.teacher.openai.endpoint == 'chat')",
+            holds=lambda it: not it.filters.unsafe.enabled or _asks_chat(it),
+            message="whether a row is unsafe is asked of a model that follows instructions: give "
+            "judge.openai, or a teacher of kind openai, with endpoint chat",
+            field="filters.unsafe.enabled",
         ),
     )
 
@@ -235,10 +253,11 @@ class Synthesis(ApiModel):
     )
     judge: Judge | None = Field(
         default=None,
-        description="For classification: another model that judges the rows' labels, within the "
-        "same budget. It does so for every row; with onUntrustedFilter: judge only where the model "
-        "that wrote the rows is not trusted. None: the model that wrote them judges. In a cluster "
-        "only with a teacher of kind openai.",
+        description="Another model that judges the labels of classified rows, and with "
+        "filters.unsafe whether rows of any task are harmful, within the same budget. It judges "
+        "every label; with onUntrustedFilter: judge only where the model that wrote the rows is "
+        "not trusted. None: the model that wrote them judges. In a cluster only with a teacher of "
+        "kind openai.",
     )
     target_count: int = Field(ge=1, le=1_000_000, description="Synthetic rows to keep.")
     languages: dict[FieldName, Share] = Field(
@@ -279,8 +298,9 @@ class Synthesis(ApiModel):
     on_untrusted_filter: Literal["keep", "fail", "judge"] = Field(
         default="keep",
         description="What to do when the label-consistency filter is no better than the majority "
-        "class on the seeds: keep the rows it would have judged, fail, or measure `judge` in the "
-        "same way and let it judge instead; if it is no better either, the rows are kept.",
+        "class on the seeds, or filters.unsafe finds the seeds themselves unsafe: keep the rows it "
+        "would have judged, fail, or (of labels) measure `judge` in the same way and let it judge "
+        "instead; if it is no better either, the rows are kept.",
     )
     spot_check: SpotCheck | None = Field(
         default=None,

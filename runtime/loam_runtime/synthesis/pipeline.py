@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loam_runtime.data.examples import Example
 from loam_runtime.errors import InputError
@@ -32,6 +32,7 @@ from loam_runtime.synthesis.filters.label_judges import OnUntrustedFilter, build
 from loam_runtime.synthesis.filters.registry import (
     build_judges,
     build_pair_judges,
+    build_unsafe_judges,
     build_validity_filters,
     build_wrong_answers,
     read_settings,
@@ -194,8 +195,8 @@ class SyntheticPipeline:
         """The rows that are good enough, best first; never asks for more rows.
 
         Of classification it asks a teacher without log-probabilities, or the judge, what the rows'
-        labels are; of other tasks it asks the teacher for at most 20 wrong answers, for the quality
-        classifier to learn from.
+        labels are; with the filter `unsafe` it asks what is harmful. Of other tasks it asks the
+        teacher for at most 20 wrong answers, for the quality classifier to learn from.
 
         Args:
             synthetic: what `generate` returned, or a part of it; it carries its seeds.
@@ -208,14 +209,14 @@ class SyntheticPipeline:
         from loam_runtime.synthesis.selection import select_rows
 
         brief = synthetic.brief
+        options: Any = {
+            "teacher": self._teacher,
+            "judge": self._judge,
+            "max_tokens": self._sampling.max_tokens,
+            "on_untrusted": self._on_untrusted_filter,
+        }
         labels = build_label_judges(
-            brief,
-            self._filters,
-            teacher=self._teacher,
-            judge=self._judge,
-            contract=self._build_contract(brief),
-            max_tokens=self._sampling.max_tokens,
-            on_untrusted=self._on_untrusted_filter,
+            brief, self._filters, contract=self._build_contract(brief), **options
         )
         judges = build_judges(
             brief,
@@ -230,7 +231,8 @@ class SyntheticPipeline:
                 num_rows=len(synthetic),
             ),
         )
-        chain = FilterChain(judges, labels.asked, is_classification=brief.is_classification)
+        asked = [*build_unsafe_judges(brief, self._filters, **options), *labels.asked]
+        chain = FilterChain(judges, asked, is_classification=brief.is_classification)
         usage = synthetic.usage
         if chain.asks:
             drawing = self._prepare_drawing(self._compute_run_id(brief, len(synthetic), "filter"))

@@ -17,10 +17,11 @@ from loam_runtime.synthesis.collect import share_quotas
 from loam_runtime.synthesis.drawing import Drawing
 from loam_runtime.synthesis.embeddings import embed_texts
 from loam_runtime.synthesis.filters.base import FilterChain
-from loam_runtime.synthesis.filters.label_judges import LabelJudges, build_label_judges
+from loam_runtime.synthesis.filters.label_judges import build_label_judges
 from loam_runtime.synthesis.filters.registry import (
     build_judges,
     build_pair_judges,
+    build_unsafe_judges,
     build_validity_filters,
     build_wrong_answers,
 )
@@ -111,19 +112,10 @@ def synthesize(
         languages=spec.languages,
         database=database,
     )
-    labels = build_label_judges(
-        brief,
-        spec.filters,
-        teacher=teacher,
-        judge=judge,
-        contract=contract,
-        max_tokens=spec.sampling.max_tokens,
-        on_untrusted=spec.on_untrusted_filter,
-    )
     wrong_answers = build_wrong_answers(
         brief, teacher=teacher, sampling=_read_sampling(spec), num_rows=spec.target_count
     )
-    chain = _build_chain(brief, spec, labels, held_out, wrong_answers)
+    chain = _build_chain(brief, contract, spec, (teacher, judge), held_out, wrong_answers)
     drawing = Drawing(
         teacher=teacher,
         strategy=spec.strategy,
@@ -146,11 +138,23 @@ def synthesize(
 
 def _build_chain(
     brief: TaskBrief,
+    contract: PromptContract,
     spec: Synthesis,
-    labels: LabelJudges,
+    asked: tuple[Teacher, Teacher | None],
     held_out: Mapping[str, str],
     wrong_answers: WrongAnswers | None,
 ) -> FilterChain:
+    """All filters of a job.
+
+    Args:
+        asked: the teacher, and the judge where there is one.
+    """
+    options: Any = {
+        **dict(zip(("teacher", "judge"), asked, strict=True)),
+        "max_tokens": spec.sampling.max_tokens,
+        "on_untrusted": spec.on_untrusted_filter,
+    }
+    labels = build_label_judges(brief, spec.filters, contract=contract, **options)
     judges = build_judges(
         brief,
         spec.filters,
@@ -161,7 +165,11 @@ def _build_chain(
     )
     return FilterChain(
         [*build_validity_filters(brief, spec.filters), *judges],
-        [*build_pair_judges(brief, spec.sampling.max_tokens), *labels.asked],
+        [
+            *build_unsafe_judges(brief, spec.filters, **options),
+            *build_pair_judges(brief, spec.sampling.max_tokens),
+            *labels.asked,
+        ],
         is_classification=brief.is_classification,
     )
 

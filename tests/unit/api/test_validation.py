@@ -132,6 +132,7 @@ BROKEN_RULES = {
     "synthesis.judge": {
         "synthesis": {"judge": JUDGE, "filters": {"consistency": {"enabled": False}}}
     },
+    "synthesis.filters.unsafe.enabled": {"synthesis": {"filters": {"unsafe": {"enabled": True}}}},
     "synthesis.strategy": {"data": {"task": "generation"}, "synthesis": {"strategy": "inContext"}},
     "training.lora.targetModules": {"training": {"lora": {"targetModules": ["a", "a"]}}},
     "training.method": {"training": {"method": "qlora", "full": {"sharding": "fullShard"}}},
@@ -165,10 +166,16 @@ def test_rules_of_a_task(manifest, task, values, path):
 
 
 def test_a_judge_is_for_classification(manifest):
-    """Nobody else's rows have labels: a judge that is never asked is no judge."""
+    """Nobody else's rows have labels: a judge that is never asked is no judge. What is unsafe it is
+    asked of any task, if it follows instructions."""
     manifest["spec"]["data"]["task"] = "generation"
     manifest["spec"]["synthesis"] = {"targetCount": 1, "judge": JUDGE}
     assert list(find_problems(manifest)) == ["spec.synthesis.judge"]
+    manifest["spec"]["synthesis"]["filters"] = {"unsafe": {"enabled": True}}
+    validate_manifest(manifest)
+    base_model = {"openai": {**JUDGE["openai"], "endpoint": "completions"}}
+    manifest["spec"]["synthesis"]["judge"] = base_model
+    assert list(find_problems(manifest)) == ["spec.synthesis.filters.unsafe.enabled"]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ from loam_runtime.synthesis.filters.length import LengthFilter
 from loam_runtime.synthesis.filters.personal_data import PersonalDataFilter
 from loam_runtime.synthesis.filters.preference import PreferenceFilter
 from loam_runtime.synthesis.filters.structured import StructuredFilter
+from loam_runtime.synthesis.filters.trust import GENERATING_MODEL
+from loam_runtime.synthesis.filters.unsafe import UnsafeFilter
 from loam_runtime.synthesis.filters.wrong_answers import WrongAnswers
 from loam_runtime.synthesis.strategies.base import SamplingSettings, TaskBrief
 
@@ -111,6 +113,45 @@ def build_wrong_answers(
     most = limit_wrong_answers(num_rows, len(brief.seeds))
     made = WrongAnswers(brief, sampling, most)
     return made if made.rows else None
+
+
+def build_unsafe_judges(
+    brief: TaskBrief,
+    settings: Filters,
+    *,
+    teacher: Teacher,
+    judge: Teacher | None,
+    max_tokens: int,
+    on_untrusted: str,
+) -> list[AskedFilter]:
+    """What looks for harm, where that is switched on.
+
+    Args:
+        judge: who is asked, where there is one; else the teacher.
+        max_tokens: of an answer about a row.
+        on_untrusted: "fail", or anything else to keep the rows.
+
+    Raises:
+        InputError: who is asked follows no instructions.
+    """
+    if not settings.unsafe.enabled:
+        return []
+    asked = judge or teacher
+    if not asked.is_chat:
+        raise InputError(
+            f"filters.unsafe asks a model that follows instructions, and {asked.model} continues "
+            "texts.",
+            remedy="Name a chat model as judge or teacher.",
+        )
+    return [
+        UnsafeFilter(
+            brief,
+            max_tokens,
+            on_untrusted="fail" if on_untrusted == "fail" else "keep",
+            respondent="judge" if judge else "teacher",
+            judge_name=judge.model if judge else GENERATING_MODEL,
+        )
+    ]
 
 
 def build_pair_judges(brief: TaskBrief, max_tokens: int) -> list[AskedFilter]:
