@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from loam_api.status import MAX_REVIEWED_ROWS
 
 SPOT_CHECK_FILE = "data/spot_check.csv"  # under the run's folder
+SPOT_CHECK_PAGE = "data/spot_check.html"  # the same rows, to be read
 ROW_MARK = "row-"  # before an id where a person reads it; may be left out where one writes it
 ANNOTATION = "loam.dev/review"  # approved or rejected
 ROWS_ANNOTATION = "loam.dev/review-rows"  # ids of rejected rows, by commas

@@ -10,9 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from tests.tools.browser import dump_dom, find_browser, take_screenshot
-from tests.unit.report.sample_report import build_sample_report
+from tests.unit.report.sample_report import build_sample_report, build_sample_review
 
-from loam_runtime.report.build import build_report
+from loam_runtime.report.build import build_report, build_review_page
 
 # What a page that is not protected would do with this: run, and ask the server for files.
 ATTACK = (
@@ -92,10 +92,15 @@ def measure(site: Site, *, width: int, dark: bool) -> dict:
     return json.loads(unescape(re.search(r'data-probe="(.*?)"', dom)[1]))
 
 
-def test_hostile_rows_neither_run_nor_fetch(site):
-    """Rows come from strangers' tickets and from a language model; the report opens them all."""
+@pytest.mark.parametrize(
+    ("build", "data"),
+    [(build_report, build_sample_report()), (build_review_page, build_sample_review())],
+    ids=["report", "review"],
+)
+def test_hostile_rows_neither_run_nor_fetch(site, build, data):
+    """Rows come from strangers' tickets and from a language model; the pages open them all."""
     attack = ATTACK.format(url=site.url)
-    site.pages["/report"] = build_report(attack_all_strings(build_sample_report(), attack))
+    site.pages["/report"] = build(attack_all_strings(data, attack))
     dom = dump_dom(f"{site.url}/report")
     assert "<title>owned" not in dom
     assert "owned" in unescape(dom)

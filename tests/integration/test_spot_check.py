@@ -47,6 +47,8 @@ def test_a_job_waits_and_goes_on_without_the_rejected_rows(waiting: str, tmp_pat
     sample = run / "data" / "spot_check.csv"
     ids = list_ids(sample.read_bytes())
     assert len(ids) == 6
+    page = (run / "data" / "spot_check.html").read_text()
+    assert all(f"<code>row-{one}</code>" in page for one in ids)
     unknown = run_loam("reject", waiting, "--rows", "nothing", cache=cache)
     assert unknown.returncode == 10
     assert "no such row" in unknown.stderr

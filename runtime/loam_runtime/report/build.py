@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from loam_runtime.report import figures, formats
-from loam_runtime.report.data import ReportData, Verdict
+from loam_runtime.report.data import ReportData, ReviewPage, Verdict
 
 # No place of HTML may hold these: C0 controls but tab, newline and return, and lone surrogates.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
@@ -38,6 +38,14 @@ def build_report(data: ReportData) -> str:
             roc_chart=_draw_roc(clean),
             stages_chart=figures.draw_stages(clean["stages"]) if clean["stages"] else "",
         )
+    )
+
+
+def build_review_page(page: ReviewPage) -> str:
+    """The page of a sample that waits for a person; escaped like the report."""
+    clean = _clean(page)
+    return (
+        _load_environment().get_template("review.html.j2").render(page=clean, style=_read_style())
     )
 
 

@@ -139,6 +139,25 @@ class SpotCheckPart(TypedDict):
     rows: list[Sample]  # of the sample, rejected ones first; the reason is the verdict
 
 
+class ReviewRow(TypedDict):
+    """A row that a person looks at."""
+
+    id: str  # as the commands take it
+    cells: list[str]  # in the order of the page's columns
+
+
+class ReviewPage(TypedDict):
+    """The sample of a spot check, before anybody has decided."""
+
+    job: str
+    task: str
+    description: str
+    run_key: str
+    num_rows: int  # synthetic rows, of which these are a sample
+    columns: list[str]  # beside the row's id
+    rows: list[ReviewRow]
+
+
 class FunnelRow(TypedDict):
     """What one filter of synthetic rows did."""
 

@@ -6,18 +6,19 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loam_api.review import SPOT_CHECK_FILE, ReviewDecision, parse_decision
+from loam_api.review import SPOT_CHECK_FILE, SPOT_CHECK_PAGE, ReviewDecision, parse_decision
 from loam_runtime.data.examples import Example, iterate_examples, to_dataset
 from loam_runtime.data.export import read_json_lines, write_json_lines
 from loam_runtime.data.tables import read_table, write_table
 from loam_runtime.errors import AwaitsReviewError, InputError, StorageError
+from loam_runtime.report.build import build_review_page
 from loam_runtime.steps.data_card import write_data_card
 from loam_runtime.steps.rows import RATIONALES_FILE, read_wrong_answers
 from loam_runtime.storage.base import NotFoundError
 from loam_runtime.synthesis.embeddings import embed_texts
 from loam_runtime.synthesis.measures import measure_rows
 from loam_runtime.synthesis.spot_check import draw_sample, remove_low_quality, remove_rejected
-from loam_runtime.synthesis.verdict_file import write_sample
+from loam_runtime.synthesis.verdict_file import list_texts, mark_id, show_score, write_sample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,11 +58,37 @@ def offer_sample(
         is_classification=spec.data.task == "classification",
         random_seed=spec.training.seed,
     )
-    data = write_sample(sample, scores)
-    if check.required:
-        context.run.put(SPOT_CHECK_FILE, data)
-    else:
-        (out / SPOT_CHECK_FILE).write_bytes(data)
+    page = _write_page(context, sample, scores, len(rows))
+    for name, data in ((SPOT_CHECK_FILE, write_sample(sample, scores)), (SPOT_CHECK_PAGE, page)):
+        if check.required:
+            context.run.put(name, data)
+        else:
+            (out / name).write_bytes(data)
+
+
+def _write_page(
+    context: JobContext, sample: Sequence[Example], scores: Mapping[str, float], num_rows: int
+) -> bytes:
+    """The sample as a page to read, with what to do about it."""
+    texts = list_texts(sample)
+    page = build_review_page(
+        {
+            "job": context.job.metadata.name,
+            "task": context.job.spec.data.task,
+            "description": context.job.spec.data.description,
+            "run_key": context.run_key,
+            "num_rows": num_rows,
+            "columns": [*(name.capitalize() for name in texts), "Score"],
+            "rows": [
+                {
+                    "id": mark_id(row.id),
+                    "cells": [*(getattr(row, name) for name in texts), show_score(row, scores)],
+                }
+                for row in sample
+            ],
+        }
+    )
+    return page.encode()
 
 
 def record_decision(run: RunStore, text: str) -> None:
@@ -86,7 +113,8 @@ def check_decision(context: JobContext) -> None:
     if not context.run.exists(DECISION_FILE):
         name = context.job.metadata.name
         raise AwaitsReviewError(
-            f"The job waits for a person: look at {context.run.uri}/{SPOT_CHECK_FILE}.",
+            f"The job waits for a person: look at {context.run.uri}/{SPOT_CHECK_FILE}, or at "
+            "the page beside it.",
             remedy=f"Then `loam approve JOB.yaml`, `loam reject JOB.yaml --rows ID,ID`, or fill in "
             f"the column verdict and `loam approve JOB.yaml --verdicts FILE.csv`; after that "
             f"the same command goes on ({name}).",

@@ -16,7 +16,8 @@ from loam_api.review import ROW_MARK
 from loam_runtime.data.examples import Example
 from loam_runtime.errors import InputError
 
-COLUMNS = ("row id", "input", "target", "score", "source", "verdict", "comment")
+_TEXTS = ("input", "rationale", "target", "rejected")  # of a row, as a person reads it
+_ALWAYS = ("input", "target")
 GOOD = ("good", "ok", "yes", "y", "1", "true", "approved", "approve")
 BAD = ("bad", "no", "n", "0", "false", "rejected", "reject")
 _ACTIVE = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -36,13 +37,24 @@ def write_sample(sample: Sequence[Example], scores: Mapping[str, float]) -> byte
     """The CSV file, with empty columns for verdict and comment."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(COLUMNS)
+    columns = list_texts(sample)
+    writer.writerow(("row id", *columns, "score", "source", "verdict", "comment"))
     for row in sample:
-        score = scores.get(row.id)
-        shown = "" if score is None else f"{score:.4f}"
-        cells = (_disarm(row.input), _disarm(row.target), shown, _disarm(row.source))
-        writer.writerow((mark_id(row.id), *cells, "", ""))
+        texts = [_disarm(getattr(row, name)) for name in columns]
+        score = show_score(row, scores)
+        writer.writerow((mark_id(row.id), *texts, score, _disarm(row.source), "", ""))
     return text.getvalue().encode("utf-8-sig")  # the mark tells a spreadsheet the encoding
+
+
+def list_texts(sample: Sequence[Example]) -> list[str]:
+    """The fields of a row that are shown: rationale and refused answer where any row has one."""
+    return [name for name in _TEXTS if name in _ALWAYS or any(getattr(row, name) for row in sample)]
+
+
+def show_score(row: Example, scores: Mapping[str, float]) -> str:
+    """A row's quality; "" where it has none."""
+    score = scores.get(row.id)
+    return "" if score is None else f"{score:.4f}"
 
 
 def read_verdicts(data: bytes, known_ids: Sequence[str] | None = None) -> Verdicts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 
-from loam_runtime.report.data import Estimate, ReportData
+from loam_runtime.report.data import Estimate, ReportData, ReviewPage
 
 LABELS = ["billing", "delivery", "returns", "technical", "account"]
 COUNTS = [
@@ -291,3 +291,20 @@ def build_plan() -> list[dict]:
             "reason": "This processor only emulates bfloat16.",
         },
     ]
+
+
+def build_sample_review() -> ReviewPage:
+    """The page of a spot check that waits for a person."""
+    texts = ("Where is my parcel?", "The invoice shows the wrong amount.", "")
+    return {
+        "job": "support-tickets",
+        "task": "classification",
+        "description": "Which team answers the message.",
+        "run_key": "0123456789abcdef",
+        "num_rows": 40,
+        "columns": ["Input", "Target", "Score"],
+        "rows": [
+            {"id": f"row-{number}", "cells": [text, "delivery", f"0.{number}"]}
+            for number, text in enumerate(texts)
+        ],
+    }

@@ -6,6 +6,7 @@ import csv
 import io
 import random
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,13 +21,13 @@ from loam_runtime.synthesis.filters.quality import KnownRows, QualityFilter
 from loam_runtime.synthesis.spot_check import draw_sample, remove_low_quality, remove_rejected
 from loam_runtime.synthesis.strategies.base import Rejection
 from loam_runtime.synthesis.verdict_file import (
-    COLUMNS,
     list_ids,
     mark_id,
     read_verdicts,
     write_sample,
 )
 
+COLUMNS = ("row id", "input", "target", "score", "source", "verdict", "comment")
 REFUNDS = (
     "Where is the refund for the jacket I sent back?",
     "When do I get the refund for the jacket that I returned?",
@@ -99,6 +100,16 @@ def test_no_cell_is_a_formula(text: str, first: str):
     assert tuple(cells) == COLUMNS
     for cell in cells.values():
         assert not cell.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r"))
+
+
+def test_all_that_a_row_says_is_shown():
+    """Who approves a pair without its refused answer, or an answer without its reasons, has seen
+    half of it."""
+    plain = make_example("one", "two")
+    (cells, _) = list_cells(write_sample([replace(plain, rejected="=three"), plain], {}))
+    assert (cells["target"], cells["rejected"]) == ("two", "'=three")
+    (cells,) = list_cells(write_sample([replace(plain, rationale="so it is")], {}))
+    assert cells["rationale"] == "so it is"
 
 
 def test_ids_survive_a_spreadsheet():
