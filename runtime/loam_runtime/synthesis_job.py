@@ -20,10 +20,13 @@ from loam_runtime.observability.progress import open_progress
 from loam_runtime.observability.progress_monitor import ProgressMonitor
 from loam_runtime.sources import Sources, fetch_data, fetch_sources
 from loam_runtime.steps.context import InputContext
+from loam_runtime.steps.data_card import write_data_card
+from loam_runtime.steps.review import draw_job_sample
 from loam_runtime.steps.rows import add_rationales
 from loam_runtime.steps.split import load_splits
 from loam_runtime.steps.synthesize import draw_rows, name_inputs
 from loam_runtime.synthesis.database import fetch_database
+from loam_runtime.synthesis.verdict_file import write_sample
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -39,8 +42,10 @@ class SynthesisOutcome:
     """What `synthesize_job` left.
 
     Attributes:
-        out: the rows. Beside it lie `<name>.rejected.jsonl`, `<name>.report.json` and, where
-            rationales were bought for the training rows, these as `<name>.seeds` in its format.
+        out: the rows. Beside it lie `<name>.rejected.jsonl`, `<name>.report.json`, the data card
+            `<name>.README.md`, with a spot check in the job its sample `<name>.spot_check.csv`
+            and, where rationales were bought for the training rows, these as `<name>.seeds` in
+            its format.
         report: of the synthesis, see `SynthesisResult`.
         usage: requests and tokens of the teacher.
     """
@@ -129,6 +134,12 @@ def _write(result: SynthesisResult, train: Dataset, job: FineTuneJob, out: Path)
     out.with_name(f"{out.stem}.report.json").write_text(
         json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
+    card = write_data_card(job, len(train), result.report, result.rejected)
+    out.with_name(f"{out.stem}.README.md").write_text(card, encoding="utf-8")
+    sample = draw_job_sample(job, list(iterate_examples(result.kept)), result.scores)
+    if sample:
+        data = write_sample(sample, result.scores)
+        out.with_name(f"{out.stem}.spot_check.csv").write_bytes(data)
     tables = {out: result.kept}
     if result.rationales:
         explained = add_rationales(train, result.rationales)

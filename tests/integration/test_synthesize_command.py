@@ -15,13 +15,18 @@ from loam_runtime.data.loading import load_examples
 from loam_runtime.errors import InputError
 from loam_runtime.manifest import load_manifest
 from loam_runtime.synthesis.columns import describe_data
+from loam_runtime.synthesis.verdict_file import list_ids
 from loam_runtime.synthesis_job import synthesize_job
 
 
 def write_teacher_job(folder: Path, teacher: FaultTeacher) -> Path:
     """A job whose base model is nowhere: a remote teacher does not need it."""
     openai = {"baseURL": teacher.base_url, "model": "scripted"}
-    synthesis = {"targetCount": 12, "teacher": {"kind": "openai", "openai": openai}}
+    synthesis = {
+        "targetCount": 12,
+        "teacher": {"kind": "openai", "openai": openai},
+        "spotCheck": {"sampleSize": 4},
+    }
     return write_job(folder, synthesis=synthesis, model={"uri": "file://./nowhere"})
 
 
@@ -51,6 +56,11 @@ def test_from_seeds_to_rows(tmp_path: Path) -> None:
     report = json.loads((out.parent / "rows.report.json").read_text())
     assert report["report"] == told["report"]
     assert (out.parent / "rows.rejected.jsonl").exists()
+    # Who has the rows alone is told of them, and has rows to look at.
+    card = (out.parent / "rows.README.md").read_text()
+    assert "12 rows, written by scripted" in card
+    assert "| nearDuplicates |" in card
+    assert len(list_ids((out.parent / "rows.spot_check.csv").read_bytes())) == 4
 
 
 def test_refusals_come_first(tmp_path: Path) -> None:

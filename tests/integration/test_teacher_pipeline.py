@@ -96,6 +96,7 @@ def test_snippet_of_the_paper(
     assert capsys.readouterr().out.startswith("Generated: 1000, Retained: ")
     assert 0 < len(filtered_data) <= 1000
     assert len({(row.input, row.target) for row in filtered_data}) == len(filtered_data)
+    assert 0 < filtered_data.report["measures"]["dispersion"]["synthetic"] < 1
     asked = server.bodies[0]["messages"][-1]["content"]
     assert "Extract key financial metrics" in asked
     assert "- Vary report formats" in asked

@@ -47,23 +47,32 @@ def offer_sample(
     A sample that is waited for lies beside the stage's own files, not among them: whoever fills it
     in where it lies changes nothing that a hash was taken of.
     """
-    spec = context.job.spec
-    check = spec.synthesis.spot_check
+    check = context.job.spec.synthesis.spot_check
     if check is None:
         return
-    sample = draw_sample(
-        rows,
-        scores,
-        check.sample_size,
-        is_classification=spec.data.task == "classification",
-        random_seed=spec.training.seed,
-    )
+    sample = draw_job_sample(context.job, rows, scores)
     page = _write_page(context, sample, scores, len(rows))
     for name, data in ((SPOT_CHECK_FILE, write_sample(sample, scores)), (SPOT_CHECK_PAGE, page)):
         if check.required:
             context.run.put(name, data)
         else:
             (out / name).write_bytes(data)
+
+
+def draw_job_sample(
+    job: FineTuneJob, rows: Sequence[Example], scores: Mapping[str, float]
+) -> list[Example]:
+    """The rows that a person is shown; none in a job without a spot check."""
+    check = job.spec.synthesis.spot_check
+    if check is None:
+        return []
+    return draw_sample(
+        rows,
+        scores,
+        check.sample_size,
+        is_classification=job.spec.data.task == "classification",
+        random_seed=job.spec.training.seed,
+    )
 
 
 def _write_page(

@@ -206,6 +206,7 @@ class SyntheticPipeline:
             InputError: the label-consistency filter is not trusted and shall then fail.
             BudgetError, CredentialsError, TeacherError: from a teacher that is asked.
         """
+        from loam_runtime.synthesis.measures import measure_rows
         from loam_runtime.synthesis.selection import select_rows
 
         brief = synthetic.brief
@@ -258,6 +259,13 @@ class SyntheticPipeline:
                 "filters": {**synthetic.report.get("filters", {}), **chain.describe()},
                 "kept": len(kept),
                 "retention": len(kept) / len(synthetic) if len(synthetic) else None,
+                "measures": measure_rows(
+                    kept,
+                    brief.seeds,
+                    is_classification=brief.is_classification,
+                    embed=embed_texts,
+                    random_seed=brief.random_seed,
+                ),
             },
         )
 
