@@ -7,13 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.tools.tiny_job import write_job
+from tests.tools.fault_teacher import serve_script
+from tests.tools.tiny_job import write_examples, write_job
 
+from loam_api.review import SPOT_CHECK_FILE, ReviewDecision
 from loam_runtime.cluster_steps import prepare, use_workers
+from loam_runtime.data.tables import read_table
+from loam_runtime.errors import InputError
 from loam_runtime.manifest import load_manifest
 from loam_runtime.observability.progress import PlainProgress
 from loam_runtime.pipeline import STAGES, Try, open_run
 from loam_runtime.remote import PIPELINE_RESOURCE
+from loam_runtime.synthesis.verdict_file import list_ids
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -101,3 +106,46 @@ def test_a_lost_worker_is_followed_by_another(
     assert "worker_lost" in logged
     again = prepare(job, tmp_path, Try(3, "uid", "c"), PlainProgress(STAGES))
     assert again.is_published
+
+
+def test_a_decision_reaches_the_rows_that_are_trained_on(
+    nodes: RayNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What a person rejected by an annotation leaves the set in the pods, too; a row that is not
+    there ends the step with its name, before anything is trained."""
+    monkeypatch.setenv("LOAM_CACHE", str(tmp_path / "cache"))
+    with serve_script(write_examples) as teacher:
+        openai = {"baseURL": teacher.base_url, "model": "scripted"}
+        synthesis = {
+            "targetCount": 10,
+            "teacher": {"kind": "openai", "openai": openai},
+            "spotCheck": {"sampleSize": 6, "required": True},
+        }
+        evaluation = {"baselines": ["majority"]}
+        job = load_manifest(write_job(tmp_path, synthesis=synthesis, evaluation=evaluation))
+        prepared = prepare(job, tmp_path, Try(1, "uid", "a"), PlainProgress(STAGES))
+    assert not prepared.is_reviewed
+    run = open_run(job, tmp_path, prepared.run_key)
+    ids = list_ids(run.get(SPOT_CHECK_FILE))
+
+    def train(attempt: int, *rows: str):
+        decision = ReviewDecision(decision="rejected", by="anna", rejected_rows=list(rows))
+        return use_workers(
+            job,
+            tmp_path,
+            Try(attempt, "uid", f"attempt {attempt}"),
+            PlainProgress(STAGES),
+            step="train",
+            run_key=prepared.run_key,
+            micro_batch_divisor=1,
+            review=decision.model_dump_json(),
+        )
+
+    with pytest.raises(InputError, match="no-such-row"):
+        train(2, "no-such-row")
+    assert not run.exists("stages/plan.json")
+    assert train(3, ids[0]).is_published
+    (tmp_path / "kept.parquet").write_bytes(run.get("data/synthetic.parquet"))
+    kept = read_table(tmp_path / "kept.parquet")["id"]
+    assert 0 < len(kept) < 10
+    assert ids[0] not in kept
