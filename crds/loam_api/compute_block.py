@@ -25,8 +25,9 @@ class Workers(ApiModel):
         default=1,
         ge=1,
         le=1024,
-        description="Fewest processes to train with: in a cluster training begins when so "
-        "many have a node, and grows as more come. A step has the same examples, however many.",
+        description="Fewest processes to train with: a job that loses pods goes on with so many, "
+        "and grows as others come. In a cluster an attempt begins when the pods of max are there: "
+        "KubeRay waits for all. A step has the same examples, however many.",
     )
     max: int = Field(default=1, ge=1, le=1024, description="Most processes to train with.")
 
