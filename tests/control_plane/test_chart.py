@@ -142,6 +142,21 @@ def test_prometheus_is_led_to_the_jobs_metrics(settings: tuple[str, ...]):
     assert jobs["namespaceSelector"] == chosen
 
 
+def test_who_reaches_the_operator_is_prometheus():
+    """Its one port tells who runs what; it is nobody else's affair."""
+    documents = render("networkPolicy.monitoring.namespaceLabels.team=metrics")
+    (policy,) = find(documents, "NetworkPolicy")
+    (deployment,) = find(documents, "Deployment")
+    pod = deployment["spec"]["template"]
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    (rule,) = policy["spec"]["ingress"]
+    (source,) = rule["from"]
+    labels = {"kubernetes.io/metadata.name": "monitoring", "team": "metrics"}
+    assert source == {"namespaceSelector": {"matchLabels": labels}}
+    (port,) = rule["ports"]
+    assert port["port"] in [one["name"] for one in pod["spec"]["containers"][0]["ports"]]
+
+
 def test_the_operators_pod_is_restricted():
     (deployment,) = find(render(), "Deployment")
     assert deployment["spec"]["strategy"] == {"type": "Recreate"}

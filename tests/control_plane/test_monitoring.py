@@ -74,7 +74,8 @@ def read_finished_run(folder: Path) -> str:
     port = find_free_port()
     last = ""
     with serve_script(write_examples) as teacher:
-        openai = {"baseURL": teacher.base_url, "model": "scripted"}
+        prices = {"prompt": 1000, "completion": 2000}
+        openai = {"baseURL": teacher.base_url, "model": "scripted", "prices": prices}
         manifest = write_job(
             folder,
             synthesis={"targetCount": 10, "teacher": {"kind": "openai", "openai": openai}},
