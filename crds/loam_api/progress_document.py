@@ -69,6 +69,8 @@ class ProgressDocument(_Strict):
 
     Attributes:
         attempt: number of the attempt that wrote it.
+        job_id: Ray's name of the submission that wrote it: a queue that takes the pods away and
+            gives others begins a new one under the same attempt. "" where it was not told.
         stage: of the pipeline; None before the first.
         summary: stage and share, e.g. "train 62 %".
         eta_seconds: left of the stage; 0 where unknown.
@@ -76,6 +78,7 @@ class ProgressDocument(_Strict):
     """
 
     attempt: int = Field(ge=1, le=9999)
+    job_id: Word = ""
     stage: Stage | None = None
     summary: Summary = ""
     eta_seconds: int = Field(default=0, ge=0, le=2**31 - 1)

@@ -17,6 +17,7 @@ MERGE_PATCH = "application/merge-patch+json"
 JSON = "application/json"
 # Of what was just created, all but the metadata is known: a RayJob is many times as long.
 _METADATA_ONLY = f"{JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_LIST_METADATA_ONLY = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 _PAGE = 500
 
@@ -65,11 +66,18 @@ class Api:
                 return None
             raise
 
-    async def list(self, path: str, **query: str) -> AsyncIterator[dict[str, Any]]:
-        """The objects at a path, read in pages that belong together."""
-        page = {"continue": ""}
+    async def list(
+        self, path: str, *, is_short: bool = False, **query: str
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The objects at a path, read in pages that belong together.
+
+        Args:
+            is_short: only their metadata.
+        """
+        accept = _LIST_METADATA_ONLY if is_short else JSON
+        page = {**query, "continue": "", "limit": str(_PAGE)}
         while True:
-            answer = await self.get(path, **query, **page, limit=str(_PAGE))
+            answer = await self.request("GET", path, query=list(page.items()), accept=accept)
             for one in answer["items"]:
                 yield one
             page["continue"] = answer["metadata"].get("continue", "")

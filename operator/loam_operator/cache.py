@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,7 +11,10 @@ from loam_operator.observed import (
     Observed,
     PodView,
     RayJobView,
+    Role,
 )
+
+_MOST_KILLED = 20  # pods of a job that are remembered
 
 
 class Key(NamedTuple):
@@ -25,7 +29,9 @@ class _Entry:
     job: JobView | None = None
     ray_jobs: dict[str, RayJobView] = field(default_factory=dict)
     pods: dict[str, PodView] = field(default_factory=dict)
+    killed: dict[tuple[str, int, Role], PodView] = field(default_factory=dict)
     progress: dict[int, str] = field(default_factory=dict)
+    maps: dict[str, str] = field(default_factory=dict)
     profile_copy: str = ""
     conflicts: tuple[str, ...] = ()
     checked_at: float = 0.0
@@ -58,25 +64,32 @@ class Cache:
         held = entry.job
         if held is None or held.uid != job.uid or _is_newer(job, held):
             entry.job = job
+            _trim_killed(entry)
         return key
 
     def put_ray_job(self, key: Key, ray_job: RayJobView) -> None:
-        held = self._entries.setdefault(key, _Entry()).ray_jobs
-        before = held.get(ray_job.name)
+        entry = self._entries.setdefault(key, _Entry())
+        before = entry.ray_jobs.get(ray_job.name)
         if before is None or before.uid != ray_job.uid or _is_newer(ray_job, before):
-            held[ray_job.name] = ray_job
+            entry.ray_jobs[ray_job.name] = ray_job
+            _trim_killed(entry)
 
     def put_pod(self, key: Key, pod: PodView) -> None:
-        held = self._entries.setdefault(key, _Entry()).pods
-        before = held.get(pod.name)
+        entry = self._entries.setdefault(key, _Entry())
+        before = entry.pods.get(pod.name)
         if before is None or before.uid != pod.uid or _is_newer(pod, before):
-            held[pod.name] = pod
+            entry.pods[pod.name] = pod
+            _note_killed(entry, pod)
 
     def put_progress(self, key: Key, documents: dict[int, str]) -> bool:
         """Take over what the head pods say; returns whether that is news."""
         entry = self._entries.setdefault(key, _Entry())
         before, entry.progress = entry.progress, documents
         return before != documents
+
+    def put_map(self, key: Key, name: str, job_uid: str) -> None:
+        """A ConfigMap that a job's attempts share is there."""
+        self._entries.setdefault(key, _Entry()).maps[name] = job_uid
 
     def put_profile_copy(self, key: Key, text: str) -> None:
         self._entries.setdefault(key, _Entry()).profile_copy = text
@@ -98,10 +111,18 @@ class Cache:
             del entry.ray_jobs[name]
             self._drop_if_empty(key)
 
-    def remove_pod(self, key: Key, name: str, uid: str) -> None:
+    def remove_pod(self, key: Key, pod: PodView) -> None:
+        """Forget a pod, but not how it ended.
+
+        Args:
+            pod: as it was at last.
+        """
         entry = self._entries.get(key)
-        if entry is not None and name in entry.pods and entry.pods[name].uid == uid:
-            del entry.pods[name]
+        if entry is None:
+            return
+        _note_killed(entry, pod)
+        if pod.name in entry.pods and entry.pods[pod.name].uid == pod.uid:
+            del entry.pods[pod.name]
             self._drop_if_empty(key)
 
     def remove_progress(self, key: Key) -> None:
@@ -110,22 +131,55 @@ class Cache:
             entry.progress = {}
             self._drop_if_empty(key)
 
+    def remove_map(self, key: Key, name: str) -> None:
+        entry = self._entries.get(key)
+        if entry is not None and name in entry.maps:
+            del entry.maps[name]
+            self._drop_if_empty(key)
+
+    def list_uids(self) -> set[str]:
+        """Of all jobs, RayJobs and pods that are held."""
+        return {one.uid for entry in self._entries.values() for one in _list_held(entry)}
+
+    def remove_all(self, uids: Set[str]) -> list[Key]:
+        """Forget objects that are no more; returns the keys that had any."""
+        found = [
+            key
+            for key, entry in self._entries.items()
+            if any(one.uid in uids for one in _list_held(entry))
+        ]
+        for key in found:
+            entry = self._entries[key]
+            entry.job = None if entry.job and entry.job.uid in uids else entry.job
+            entry.ray_jobs = {k: one for k, one in entry.ray_jobs.items() if one.uid not in uids}
+            entry.pods = {k: one for k, one in entry.pods.items() if one.uid not in uids}
+            self._drop_if_empty(key)
+        return found
+
     def set_conflicts(self, key: Key, conflicts: tuple[str, ...]) -> None:
         self._entries.setdefault(key, _Entry()).conflicts = conflicts
 
     def replace(self, observed: Observed, checked_at: float) -> None:
-        """Take over what was read from the API server just now, whole."""
+        """Take over what was read from the API server just now, whole.
+
+        What ended before is not to be read any more: that is kept.
+        """
         key = Key(observed.job.namespace, observed.job.name)
         before = self._entries.get(key, _Entry())
-        self._entries[key] = _Entry(
+        entry = self._entries[key] = _Entry(
             job=observed.job,
             ray_jobs={one.name: one for one in observed.ray_jobs},
             pods={pod.name: pod for pod in observed.pods},
+            killed=before.killed,
             progress=dict(observed.progress),
+            maps=dict.fromkeys(observed.maps, observed.job.uid),
             profile_copy=observed.profile_copy,
             conflicts=before.conflicts,
             checked_at=checked_at,
         )
+        for pod in observed.pods:
+            _note_killed(entry, pod)
+        _trim_killed(entry)
 
     def forget(self, key: Key) -> None:
         """The job is gone, by the API server's own word."""
@@ -150,17 +204,47 @@ class Cache:
             job=entry.job,
             ray_jobs=tuple(entry.ray_jobs.values()),
             pods=tuple(entry.pods.values()),
+            killed=tuple(entry.killed.values()),
             progress=dict(entry.progress),
             conflicts=entry.conflicts,
+            maps=tuple(name for name, uid in entry.maps.items() if uid == entry.job.uid),
             profile_copy=entry.profile_copy,
         )
 
     def _drop_if_empty(self, key: Key) -> None:
         entry = self._entries[key]
         if entry.job is None and not (
-            entry.ray_jobs or entry.pods or entry.progress or entry.profile_copy
+            entry.ray_jobs or entry.pods or entry.progress or entry.maps or entry.profile_copy
         ):
             del self._entries[key]
+
+
+def _list_held(entry: _Entry) -> Iterator[Versioned]:
+    if entry.job is not None:
+        yield entry.job
+    yield from entry.ray_jobs.values()
+    yield from entry.pods.values()
+
+
+def _note_killed(entry: _Entry, pod: PodView) -> None:
+    """Remember one pod of each role of an attempt."""
+    if pod.is_oom_killed:
+        entry.killed[pod.job_uid, pod.attempt, pod.role] = pod
+    while len(entry.killed) > _MOST_KILLED:
+        del entry.killed[next(iter(entry.killed))]
+
+
+def _trim_killed(entry: _Entry) -> None:
+    """Keep what the present attempt may be judged by; what a queue took away begins anew."""
+    if not entry.killed or entry.job is None:
+        return
+    uid, number = entry.job.uid, entry.job.status.get("attempt") or 0
+    held = {one.attempt for one in entry.ray_jobs.values() if one.is_held}
+    entry.killed = {
+        place: pod
+        for place, pod in entry.killed.items()
+        if pod.job_uid == uid and pod.attempt >= number and pod.attempt not in held
+    }
 
 
 def _is_unruled(job: JobView) -> bool:

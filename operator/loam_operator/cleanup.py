@@ -35,14 +35,14 @@ def clean_up(observed: Observed, status: FineTuneJobStatus, now: datetime) -> De
         return Decision(status, leftovers, 5.0, is_weighty=True)
     kept = [one for one in observed.list_own_ray_jobs() if not one.is_deleting]
     ended = parse_time(status.completion_time)
-    if not kept or ended is None:
+    if not (kept or observed.maps) or ended is None:
         return Decision(status)
     seconds = observed.job.spec.get("clusterTTLSeconds", _DEFAULT_TTL_SECONDS)
     ttl = timedelta(seconds=seconds if isinstance(seconds, int) else _DEFAULT_TTL_SECONDS)
     left = (ended + ttl - now).total_seconds()
     if left > 0:
         return Decision(status, requeue_seconds=left)
-    # The RayJobs go last: as long as one is there, an interrupted clean-up is taken up again.
+    # ConfigMaps and RayJobs go last: while one is there, an interrupted clean-up is taken up again.
     deletions = tuple(DeleteRayJob(one.name, one.uid) for one in kept)
     return Decision(status, (DeleteAccess(), *deletions), is_weighty=True)
 
@@ -51,13 +51,15 @@ def has_running(observed: Observed, status: FineTuneJobStatus, now: datetime) ->
     """Whether pods of an earlier attempt may still work.
 
     Those of one that succeeded do nothing any more, and the next step need not wait for their end.
+    Those of an earlier job of this name may; a pod without the label of any job's UID is nobody's.
     A pod that has outstayed its grace period by two minutes is on a node that no longer answers:
     the fence, not its absence, makes it safe to go on.
     """
     patience = timedelta(seconds=120)
     done = {one.number for one in status.attempts if one.reason == "Succeeded"}
     for pod in observed.pods:
-        if pod.attempt in done:
+        is_done = pod.job_uid == observed.job.uid and pod.attempt in done
+        if is_done or not pod.job_uid:
             continue
         if not pod.is_over and (pod.deletion_due is None or now < pod.deletion_due + patience):
             return True

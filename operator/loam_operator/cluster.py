@@ -25,8 +25,10 @@ from loam_operator.rayjob import build_ray_job
 from loam_operator.settings import Settings
 from loam_operator.views import (
     find_attempt,
+    find_job_uid,
     find_owner,
     is_manifest,
+    is_of_earlier,
     is_progress,
     view_job,
     view_pod,
@@ -48,7 +50,8 @@ _PATHS = {
 }
 _REFUSALS = (400, 403, 422)  # admission, quota, rights; fields that are not known
 _MOST_TRIES = 20  # of a write against those of others
-_ACCESS_KINDS = ("RoleBinding", "Role", "ServiceAccount", "ConfigMap", "NetworkPolicy")
+# The ConfigMaps come first and go last: only they are watched, and by them the rest is found.
+_ACCESS_KINDS = ("RoleBinding", "Role", "ServiceAccount", "NetworkPolicy", "ConfigMap")
 
 
 class ApiCluster:
@@ -64,14 +67,19 @@ class ApiCluster:
         raw = await self._api.find(_locate("FineTuneJob", *key))
         if raw is None:
             return None
+        job = view_job(raw)
         ray_jobs, pods, maps = await asyncio.gather(
             *(self._list(kind, key) for kind in ("RayJob", "Pod", "ConfigMap"))
         )
+        shared = [one for one in maps if is_manifest(one) or is_progress(one)]
         return Observed(
-            view_job(raw),
+            job,
             tuple(view_ray_job(one) for one in ray_jobs),
             tuple(view_pod(one) for one in pods),
-            next((view_progress(one) for one in maps if is_progress(one)), {}),
+            progress=next((view_progress(one) for one in maps if is_progress(one)), {}),
+            maps=tuple(
+                str(one["metadata"]["name"]) for one in shared if find_job_uid(one) == job.uid
+            ),
             profile_copy=next((view_profile_copy(one) for one in maps if is_manifest(one)), ""),
         )
 
@@ -136,14 +144,20 @@ class ApiCluster:
     async def create_attempt(self, job: JobView, launch: Launch) -> RayJobView:
         job = apply_profile(job, launch.profile)
         network = build_network_policy(job, launch.profile.spec.egress, self._settings)
+        wanted = [network, *build_children(job, launch.profile)]
+        await self._provide_all(job, [one for one in wanted if one["kind"] == "ConfigMap"], launch)
+        await self._provide_all(job, [one for one in wanted if one["kind"] != "ConfigMap"], launch)
+        ray_job = build_ray_job(job, check_spec(job), launch, self._settings)
+        return view_ray_job(await self._ensure(job, place(ray_job, launch.profile.spec)))
+
+    async def _provide_all(
+        self, job: JobView, wanted: list[dict[str, Any]], launch: Launch
+    ) -> None:
         # Side by side: where the API server is far, one after the other is what a job waits for.
-        wanted = (network, *build_children(job, launch.profile))
         children = [self._provide(job, child, launch) for child in wanted]
         for outcome in await asyncio.gather(*children, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
-        ray_job = build_ray_job(job, check_spec(job), launch, self._settings)
-        return view_ray_job(await self._ensure(job, place(ray_job, launch.profile.spec)))
 
     async def _provide(self, job: JobView, child: dict[str, Any], launch: Launch) -> None:
         # The first attempt has made them, as a rule: to look costs less than to be refused.
@@ -169,13 +183,14 @@ class ApiCluster:
 
         Raises:
             TakenError: it is another owner's, or another attempt's.
-            ConflictError: it is being deleted.
+            ConflictError: it is being deleted, or will be.
         """
         kind, name = wanted["kind"], wanted["metadata"]["name"]
         held = await self._api.find(_locate(kind, job.namespace, name))
         if held is None:
             return None
-        if "deletionTimestamp" in held["metadata"]:
+        # In the background a deleted job's children go after it, when the collector has found them.
+        if "deletionTimestamp" in held["metadata"] or is_of_earlier(held, job):
             raise ConflictError
         if find_owner(held) != job.uid or find_attempt(held) != find_attempt(wanted):
             raise TakenError(f"{kind} {name}")
@@ -197,7 +212,7 @@ class ApiCluster:
         for full in names:
             kind, name = full.split(" ", 1)
             held = await self._api.find(_locate(kind, job.namespace, name))
-            if held is not None and find_owner(held) != job.uid:
+            if held and find_owner(held) != job.uid and not is_of_earlier(held, job):
                 found.append(full)
         return tuple(found)
 

@@ -45,13 +45,6 @@ FAILURES = (
         "Correct the manifest and create the job under a new name.",
     ),
     Failure(
-        "NotAllowed",
-        "the job's spec and queue labels against its FineTuneProfile",
-        "never",
-        "Ask for less in a job of a new name; or have the platform team change the profile, then "
-        "set the annotation loam.dev/retry.",
-    ),
-    Failure(
         "DeadlineExceeded",
         "the clock and spec.activeDeadlineSeconds",
         "never",
@@ -66,8 +59,15 @@ FAILURES = (
         "loam.dev/review to approved and then loam.dev/retry.",
     ),
     Failure(
+        "NotAllowed",
+        "the job's spec and queue labels against its FineTuneProfile",
+        "never",
+        "Ask for less in a job of a new name; or have the platform team change the profile, then "
+        "set the annotation loam.dev/retry.",
+    ),
+    Failure(
         "HeadLost",
-        "the head pod or the RayJob is gone or another one",
+        "the head pod or the RayJob is gone or another one; not a head that was OOMKilled",
         "free",
         "Look for node failures, evictions or deletions in the namespace's events; then set the "
         "annotation loam.dev/retry.",
@@ -78,10 +78,11 @@ FAILURES = (
         "HostOutOfMemory",
         "a container was OOMKilled",
         "charged",
-        "Raise the memory in spec.compute.head or spec.compute.worker, in a job of a new name: "
-        "finished stages are kept with the run.",
+        "Raise the memory in spec.compute.head or spec.compute.worker, in a job of a new name, "
+        "or the limit where the message names one: finished stages are kept with the run.",
         most_retries=3,
-        change="half as much memory again",
+        change="half as much memory again, within limits.memoryPerPod; not tried again where that "
+        "is reached",
     ),
     Failure(
         "RayJobInvalid",
@@ -89,6 +90,13 @@ FAILURES = (
         "never",
         "See that KubeRay is 1.6 or later and that the job's name is free of its objects; then set "
         "the annotation loam.dev/retry.",
+    ),
+    Failure(
+        "NoResult",
+        "the RayJob succeeded and left no valid result",
+        "charged",
+        "See the head pod's log; then set the annotation loam.dev/retry.",
+        most_retries=1,
     ),
     Failure(
         "BadManifest",
@@ -151,13 +159,6 @@ FAILURES = (
         "Then set the annotation loam.dev/retry: what the other job has made is found, and nothing "
         "is made twice.",
         exit_code=ExitCode.RUN_TAKEN,
-    ),
-    Failure(
-        "NoResult",
-        "the RayJob succeeded and left no valid result",
-        "charged",
-        "See the head pod's log; then set the annotation loam.dev/retry.",
-        most_retries=1,
     ),
     Failure(
         "Unknown",

@@ -12,7 +12,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from loam_api.progress_document import parse_progress
 from loam_api.status import Attempt
 from loam_operator import metrics
 from loam_operator.history import find_live
@@ -89,12 +88,12 @@ def count_gpus(jobs: Iterable[Observed]) -> Counter[tuple[str, str]]:
 def find_work(observed: Observed, pod: PodView) -> str:
     """What the pod's attempt does at the moment."""
     live = _find_live(observed)
-    if live is None or live.number != pod.attempt:
+    if live is None or (live.number, observed.job.uid) != (pod.attempt, pod.job_uid):
         return "ending"
     ray_job = observed.find_ray_job(live.step, live.number)
     if ray_job is None or ray_job.is_over:
         return "ending"
-    document = parse_progress(observed.progress.get(live.number, ""), live.number)
+    document = observed.find_progress(ray_job)
     stage = document.stage if document else None
     if stage == "synthesize":
         return "awaiting_teacher" if _is_teacher_remote(observed) else "generating"

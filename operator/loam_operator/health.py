@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 # The Lease is written every few seconds; its echo by a watch is the watches' pulse.
 PULSE_SECONDS = 90.0
+_MOST_BETWEEN_SECONDS = 5.0  # two renewals, but for an API server that does not answer
 
 
 class Health:
@@ -21,18 +22,28 @@ class Health:
 
     def __init__(self, clock: Callable[[], float], is_ready: Callable[[], bool]) -> None:
         self._clock = clock
-        self._heard_at = clock()
+        self._renewed_at = clock()
+        self._silence = 0.0
         self.is_ready = is_ready
+
+    def note_renewal(self) -> None:
+        """The Lease is renewed, by this process or as it has just read: a watch has to tell of it.
+
+        The time in which the API server did not answer is no silence of the watches, and a new
+        process would hear no more.
+        """
+        now = self._clock()
+        self._silence += min(now - self._renewed_at, _MOST_BETWEEN_SECONDS)
+        self._renewed_at = now
 
     def hear_pulse(self) -> None:
         """A watch has delivered a renewal of the Lease."""
-        self._heard_at = self._clock()
+        self._silence = 0.0
 
     def find_trouble(self) -> str:
         """Why the process should be restarted; "" for no reason."""
-        silence = self._clock() - self._heard_at
-        if silence > PULSE_SECONDS:
-            return f"no watch event for {silence:.0f} s although the lease is renewed"
+        if self._silence > PULSE_SECONDS:
+            return f"no watch event for {self._silence:.0f} s although the lease is renewed"
         return ""
 
 

@@ -28,8 +28,8 @@ async def read_hints(
         return await _read_workloads(api, namespace, ray_job)
     silent = [
         pod.name
-        for pod in observed.pods
-        if pod.attempt == ray_job.attempt and pod.phase == "Pending" and not pod.waiting
+        for pod in observed.list_own_pods(ray_job.attempt)
+        if pod.phase == "Pending" and not pod.waiting
     ]
     hints: list[Hint] = []
     for name in (ray_job.name, *silent[:_MOST_PODS]):

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Literal
 
 from loam_api.exits import ExitCode
-from loam_api.progress_document import ProgressDocument, ResultDocument, parse_progress
+from loam_api.progress_document import ProgressDocument, ResultDocument
 from loam_api.status import Attempt
 from loam_operator.failures import FAILURES_BY_EXIT, FAILURES_BY_NAME, Failure
 from loam_operator.log_lines import find_last_words
@@ -34,6 +34,7 @@ class Verdict:
         failure: class of a failed one.
         detail: words for people.
         head_uid: the head pod that runs it, once there is one.
+        killed: the pod that was killed for memory, where that is the failure.
     """
 
     outcome: Outcome
@@ -42,6 +43,7 @@ class Verdict:
     detail: str = ""
     exit_code: int = -1
     head_uid: str = ""
+    killed: PodView | None = None
     progress: ProgressDocument | None = None
 
     @property
@@ -52,11 +54,11 @@ class Verdict:
 def judge_attempt(observed: Observed, attempt: Attempt, now: datetime) -> Verdict:
     """Judge the attempt that has not ended yet, by the precedence of `failures.FAILURES`."""
     ray_job = observed.find_ray_job(attempt.step, attempt.number)
-    progress = parse_progress(observed.progress.get(attempt.number, ""), attempt.number)
     if ray_job is None:
-        if attempt.uid:
+        if attempt.uid or observed.find_killed(attempt.number):  # it has been there
             return _fail("HeadLost", "The attempt's RayJob is gone.")
         return Verdict("absent")
+    progress = observed.find_progress(ray_job)
     if ray_job.is_over and ray_job.job_status == "SUCCEEDED" and _says_success(progress):
         return Verdict("succeeded", progress=progress)
     if attempt.uid and ray_job.uid != attempt.uid:
@@ -65,21 +67,38 @@ def judge_attempt(observed: Observed, attempt: Attempt, now: datetime) -> Verdic
         return _fail("HeadLost", "The attempt's RayJob is being deleted.")
     if ray_job.is_held:
         return Verdict("active", "Queued", detail=describe_queue(observed.hints))
-    pods = [pod for pod in observed.pods if pod.attempt == attempt.number]
-    killed = [pod for pod in pods if pod.is_oom_killed and pod.role != "submitter"]
-    if killed:
-        return _fail("HostOutOfMemory", f"The {killed[0].role} pod {killed[0].name} ran out of it.")
+    return _judge_pods(observed, attempt, ray_job, progress, now)
+
+
+def _judge_pods(
+    observed: Observed,
+    attempt: Attempt,
+    ray_job: RayJobView,
+    progress: ProgressDocument | None,
+    now: datetime,
+) -> Verdict:
+    """An attempt whose RayJob is there and its own."""
+    pods = observed.list_own_pods(attempt.number)
+    killed = observed.find_killed(attempt.number)
+    head, loss = ("", "") if ray_job.is_over else _find_head(pods, attempt)
+    if loss and (killed is None or killed.role != "head"):
+        return _fail("HeadLost", loss)
+    if killed is not None:
+        return _judge_kill(killed)
     if ray_job.is_over:
         return _judge_end(ray_job, progress, observed.logs or ())
-    head, loss = _find_head(pods, attempt)
-    if loss:
-        return _fail("HeadLost", loss)
     state, detail = _find_state(observed, attempt, ray_job, pods, progress, now)
     return Verdict("active", state, detail=detail, head_uid=head, progress=progress)
 
 
 def _fail(name: str, detail: str, exit_code: int = -1) -> Verdict:
     return Verdict("failed", failure=FAILURES_BY_NAME[name], detail=detail, exit_code=exit_code)
+
+
+def _judge_kill(pod: PodView) -> Verdict:
+    words = f"The {pod.role} pod {pod.name} ran out of memory."
+    code = pod.exit_code if 0 <= pod.exit_code <= 255 else -1
+    return replace(_fail("HostOutOfMemory", words, code), killed=pod)
 
 
 def _says_success(progress: ProgressDocument | None) -> bool:

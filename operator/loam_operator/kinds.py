@@ -9,6 +9,7 @@ from typing import Any
 from loam_operator.cache import Cache, Key
 from loam_operator.names import MANAGED_LABEL, MANAGED_VALUE
 from loam_operator.views import (
+    find_job_uid,
     find_key,
     is_manifest,
     is_progress,
@@ -111,26 +112,28 @@ def _drop_pod(cache: Cache, raw: Raw) -> list[Key]:
     key = find_key(raw)
     if key is None:
         return []
-    cache.remove_pod(key, raw["metadata"]["name"], raw["metadata"]["uid"])
+    cache.remove_pod(key, view_pod(raw))  # with its last state, which may be heard only here
     return [key]
 
 
 def _keep_map(cache: Cache, raw: Raw) -> list[Key]:
     key = find_key(raw)
-    if key is not None and is_manifest(raw):
+    if key is None or not (is_manifest(raw) or is_progress(raw)):
+        return []
+    cache.put_map(key, raw["metadata"]["name"], find_job_uid(raw))
+    if is_manifest(raw):
         cache.put_profile_copy(key, view_profile_copy(raw))
         return []  # what the operator itself has written
-    if key is None or not is_progress(raw):
-        return []
     return [key] if cache.put_progress(key, view_progress(raw)) else []
 
 
 def _drop_map(cache: Cache, raw: Raw) -> list[Key]:
     key = find_key(raw)
-    if key is not None and is_manifest(raw):
-        cache.put_profile_copy(key, "")
+    if key is None or not (is_manifest(raw) or is_progress(raw)):
         return []
-    if key is None or not is_progress(raw):
+    cache.remove_map(key, raw["metadata"]["name"])
+    if is_manifest(raw):
+        cache.put_profile_copy(key, "")
         return []
     cache.remove_progress(key)
     return [key]

@@ -41,8 +41,12 @@ class Lease:
         """Whether this process may write now."""
         return self._renewed_at is not None and self._clock() - self._renewed_at < _HELD_SECONDS
 
-    async def run(self, on_acquired: Callable[[], None]) -> None:
-        """Take the lease whenever it is free, and keep it; until cancelled."""
+    async def run(self, on_acquired: Callable[[], None], on_renewed: Callable[[], None]) -> None:
+        """Take the lease whenever it is free, and keep it; until cancelled.
+
+        Args:
+            on_renewed: called when this process has renewed it, or has read that another holds it.
+        """
         while True:
             started = self._clock()
             is_renewed: bool | None = None
@@ -53,6 +57,7 @@ class Lease:
             was_held = self.is_held()  # without this renewal: it may have taken too long
             if is_renewed is not None:
                 self._renewed_at = started if is_renewed else None
+                on_renewed()
             IS_LEADER.set(self.is_held())
             if self.is_held() and not was_held:
                 logger.info("%s holds the lease and begins to write", self._identity)

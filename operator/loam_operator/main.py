@@ -22,7 +22,7 @@ from loam_operator.lease import Lease
 from loam_operator.observed import JobView
 from loam_operator.settings import Settings, SettingsError, read_settings
 from loam_operator.throttle import ProgressThrottle
-from loam_operator.watching import look_around, register, watch
+from loam_operator.watching import keep_swept, look_around, register, watch
 from loam_operator.work_queue import WorkQueue
 from loam_operator.worker import Worker
 
@@ -80,9 +80,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
         tasks = [
             asyncio.create_task(queue.run()),
-            asyncio.create_task(lease.run(begin)),
+            asyncio.create_task(lease.run(begin, health.note_renewal)),
             asyncio.create_task(GpuMeter(time.monotonic).run(cache.list_with_pods, lease.is_held)),
             asyncio.create_task(events.run()),
+            asyncio.create_task(keep_swept(api, cache, settings.namespaces, queue.add)),
             asyncio.create_task(watch(registry, settings.pod, _list_namespaces(settings), stop)),
             asyncio.create_task(stop.wait()),
         ]
@@ -92,7 +93,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 task.result()
         finally:
             stop.set()
-            for task in tasks[:4]:
+            for task in tasks[:5]:
                 task.cancel()
             await asyncio.wait(tasks, timeout=10)
             await lease.release()

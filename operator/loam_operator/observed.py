@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from loam_api.finetuneprofile import FineTuneProfileSpec
+from loam_api.progress_document import ProgressDocument, parse_progress
 
 Role = Literal["head", "worker", "submitter"]
 
@@ -67,6 +68,7 @@ class RayJobView:
 
     Attributes:
         owner_uid: of the controller in its ownerReferences; "" without one.
+        job_id: Ray's name for its submission; another one each time that a queue admits it.
         job_status: Ray's word: "", PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED.
         deployment_status: KubeRay's word, such as Initializing, Running, Suspended, Complete.
         reason, message: KubeRay's, of a failure.
@@ -111,7 +113,9 @@ class PodView:
         unschedulable: the scheduler's words; "" once it has a node.
         waiting_since: when the pod was created.
         is_oom_killed: whether a container was killed for memory.
+        exit_code: of that container; -1 without one.
         gpus: that it asks for, and holds once it has a node.
+        job_uid: of the job that it was made for; "" where no label says so.
     """
 
     name: str
@@ -126,8 +130,10 @@ class PodView:
     unschedulable: str = ""
     waiting_since: datetime | None = None
     is_oom_killed: bool = False
+    exit_code: int = -1
     gpus: int = 0
     has_node: bool = False
+    job_uid: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -168,11 +174,14 @@ class Observed:
     """Everything `reconcile` looks at.
 
     Attributes:
-        ray_jobs, pods: all that carry the job's label, of every attempt.
+        ray_jobs, pods: all that carry the job's label, of every attempt; also those of an earlier
+            job of this name.
         progress: raw documents that the attempts' head pods wrote, by attempt.
         conflicts: objects in the way, such as "ConfigMap a-manifest", that are not the job's.
         logs: of the pods of an attempt that fails just now; None before they were asked for.
         hints: why the live attempt does not get on; looked for only where nothing else tells.
+        killed: pods that were killed for memory, as they were last seen: KubeRay deletes them.
+        maps: names of the ConfigMaps that the job's attempts share, as far as they are there.
         profile_copy: the text of the profile that the job keeps; "" without one. Who may write
             ConfigMaps may have written it: it counts only with the digest that the status has.
         tenancy: None before it was asked for.
@@ -185,6 +194,8 @@ class Observed:
     conflicts: tuple[str, ...] = ()
     hints: tuple[Hint, ...] = ()
     logs: tuple[PodLog, ...] | None = None
+    killed: tuple[PodView, ...] = ()
+    maps: tuple[str, ...] = ()
     profile_copy: str = ""
     tenancy: Tenancy | None = None
 
@@ -194,6 +205,26 @@ class Observed:
             if (ray_job.step, ray_job.attempt) == (step, attempt):
                 return ray_job if ray_job.owner_uid == self.job.uid else None
         return None
+
+    def find_progress(self, ray_job: RayJobView) -> ProgressDocument | None:
+        """What the RayJob's present pods have told; not those that a queue took away before."""
+        document = parse_progress(self.progress.get(ray_job.attempt, ""), ray_job.attempt)
+        if document is None or document.job_id not in ("", ray_job.job_id):
+            return None
+        return document
+
+    def list_own_pods(self, attempt: int) -> list[PodView]:
+        """The pods of an attempt of this very job."""
+        return [pod for pod in self.pods if (pod.attempt, pod.job_uid) == (attempt, self.job.uid)]
+
+    def find_killed(self, attempt: int) -> PodView | None:
+        """A pod of the attempt that was killed for memory, the head first."""
+        found = [
+            pod
+            for pod in self.killed
+            if (pod.attempt, pod.job_uid) == (attempt, self.job.uid) and pod.role != "submitter"
+        ]
+        return min(found, key=lambda pod: pod.role, default=None)
 
     def list_own_ray_jobs(self) -> tuple[RayJobView, ...]:
         """RayJobs whose controller is this very job, not one of the same name before it."""

@@ -14,7 +14,7 @@ _MOST_SECONDS = 10.0  # a node that is lost does not answer, and a job must not 
 
 async def read_logs(api: Api, observed: Observed, attempt: int) -> tuple[PodLog, ...]:
     """What submitter, head and one worker wrote last; without those that cannot be read."""
-    pods = choose_pods([pod for pod in observed.pods if pod.attempt == attempt])
+    pods = choose_pods(observed.list_own_pods(attempt))
     namespace = observed.job.namespace
     found = await asyncio.gather(*(_read_log(api, namespace, pod) for pod in pods))
     return tuple(log for log in found if log is not None)

@@ -8,9 +8,9 @@ from loam_api.finetunejob import FineTuneJobSpec
 from loam_api.ports import METRICS_PORT, METRICS_PORT_NAME
 from loam_operator.children import build_labels, find_account
 from loam_operator.decision import Launch
+from loam_operator.memory import find_memory
 from loam_operator.names import ROLE_LABEL, name_manifest, name_progress
 from loam_operator.observed import JobView
-from loam_operator.quantities import multiply_memory
 from loam_operator.settings import Settings
 from loam_operator.steps import PREPARE
 
@@ -26,7 +26,6 @@ _S3_OPTIONAL = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_SESSION_TOKEN")
 _GPU = "nvidia.com/gpu"
 # KubeRay names its own ports only where a head names none, and its Service is made of them.
 _HEAD_PORTS = {"gcs-server": 6379, "dashboard": 8265, METRICS_PORT_NAME: METRICS_PORT}
-_LEAST_WORKER_MEMORY = "4Gi"
 
 Pod = dict[str, Any]
 
@@ -51,9 +50,8 @@ def build_head_pod(job: JobView, spec: FineTuneJobSpec, launch: Launch, settings
         # Only who asks teacher and judge gets their keys, and never what trains.
         **(_build_secret_volumes(spec) if launch.step == PREPARE else {}),
     }
-    head = spec.compute.head
-    memory = multiply_memory(head.memory or "4Gi", launch.memory_factor)
-    resources = _build_resources(head.cpu or "1", memory, 0)
+    memory = find_memory("head", spec, launch)
+    resources = _build_resources(spec.compute.head.cpu or "1", memory, 0)
     pod = _build_pod(job, launch, settings, "head", resources, environment, volumes)
     pod["spec"]["serviceAccountName"] = find_account(job)
     pod["spec"]["containers"][0]["ports"] = [
@@ -67,8 +65,7 @@ def build_worker_pod(
 ) -> Pod:
     """Runs one training process; reaches the model and the run's storage, nothing else."""
     worker = spec.compute.worker
-    planned = worker.memory or launch.worker_memory or _LEAST_WORKER_MEMORY
-    memory = multiply_memory(planned, launch.memory_factor)
+    memory = find_memory("worker", spec, launch)
     resources = _build_resources(worker.cpu or "1", memory, worker.gpus)
     pod = _build_pod(job, launch, settings, "worker", resources, _build_environment(spec), {})
     if spec.compute.service_account_name:

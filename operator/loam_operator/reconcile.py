@@ -31,6 +31,7 @@ from loam_operator.history import (
 )
 from loam_operator.judge import Verdict, judge_attempt
 from loam_operator.log_lines import keep_lines
+from loam_operator.memory import describe_limit
 from loam_operator.observed import Observed
 from loam_operator.profiles import find_kept
 from loam_operator.starting import LEFT_BY_A_RAY_JOB, launch, start_or_wait
@@ -191,6 +192,7 @@ def _end_failed(
 ) -> Decision:
     failure = verdict.failure
     assert failure is not None
+    limit = describe_limit(observed, status, verdict.killed) if verdict.killed else ""
     status = end_attempt(
         status,
         failure.name,
@@ -200,8 +202,8 @@ def _end_failed(
     )
     if verdict.result is not None:
         status = note_cost(status, verdict.result)
-    if may_retry(status, failure, spec.backoff_limit):
+    if not limit and may_retry(status, failure, spec.backoff_limit):
         detail = f"Attempt {status.attempts[-1].number} ended with {failure.name}: {verdict.detail}"
         status = enter_state(status, "Retrying", now, detail)
         return Decision(status, list_leftovers(observed, status), 1.0, is_weighty=True)
-    return fail(observed, status, failure.name, verdict.detail, now)
+    return fail(observed, status, failure.name, f"{verdict.detail} {limit}".strip(), now)

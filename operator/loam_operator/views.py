@@ -18,6 +18,7 @@ from loam_operator.known_fields import keep_known
 from loam_operator.names import (
     ATTEMPT_LABEL,
     JOB_LABEL,
+    JOB_UID_LABEL,
     MAX_ATTEMPT_NUMBER,
     QUEUE_LABELS,
     RETRY_ANNOTATION,
@@ -80,6 +81,11 @@ def find_attempt(raw: Raw) -> int:
     return int(text) if text.isdecimal() and len(text) < 6 else 0
 
 
+def find_job_uid(raw: Raw) -> str:
+    """UID of the job that a child's label names; "" for none."""
+    return str((raw["metadata"].get("labels") or {}).get(JOB_UID_LABEL, ""))
+
+
 def view_ray_job(raw: Raw) -> RayJobView:
     """A RayJob."""
     metadata = raw["metadata"]
@@ -119,6 +125,16 @@ def find_owner(raw: Raw) -> str:
     return ""
 
 
+def is_of_earlier(raw: Raw, job: JobView) -> bool:
+    """Whether an object's controller is an earlier job of this name, which is gone."""
+    for reference in raw["metadata"].get("ownerReferences") or []:
+        if reference.get("controller"):
+            owner = (str(reference.get("apiVersion")).partition("/")[0], reference.get("kind"))
+            named = reference.get("name") == job.name and reference["uid"] != job.uid
+            return named and owner == ("loam.dev", "FineTuneJob")
+    return False
+
+
 def view_pod(raw: Raw) -> PodView:
     """A pod of an attempt."""
     metadata = raw["metadata"]
@@ -131,6 +147,7 @@ def view_pod(raw: Raw) -> PodView:
         *(status.get("containerStatuses") or []),
     ]
     waiting, words = _find_waiting(containers)
+    kill = _find_oom_kill(containers)
     return PodView(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -143,9 +160,11 @@ def view_pod(raw: Raw) -> PodView:
         waiting_words=words,
         unschedulable=_find_unschedulable(status),
         waiting_since=parse_time(metadata.get("creationTimestamp")),
-        is_oom_killed=any(_was_oom_killed(container) for container in containers),
+        is_oom_killed=kill is not None,
+        exit_code=int(kill.get("exitCode", -1)) if kill else -1,
         gpus=_count_gpus(spec),
         has_node=bool(spec.get("nodeName")),
+        job_uid=find_job_uid(raw),
     )
 
 
@@ -174,11 +193,13 @@ def _find_unschedulable(status: Raw) -> str:
     return ""
 
 
-def _was_oom_killed(container: Raw) -> bool:
-    return any(
-        ((container.get(state) or {}).get("terminated") or {}).get("reason") == "OOMKilled"
-        for state in ("state", "lastState")
-    )
+def _find_oom_kill(containers: list[Raw]) -> Raw | None:
+    for container in containers:
+        for state in ("state", "lastState"):
+            end: Raw = (container.get(state) or {}).get("terminated") or {}
+            if end.get("reason") == "OOMKilled":
+                return end
+    return None
 
 
 def view_progress(raw: Raw) -> dict[int, str]:

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import kopf
 
-from loam_operator.api import Api
+from loam_operator.api import Api, ApiError
 from loam_operator.cache import Cache, Key
 from loam_operator.kinds import Kind, list_kinds
 from loam_operator.metrics import WATCH_EVENTS, WATCH_RESTARTS
@@ -23,6 +23,7 @@ from loam_operator.metrics import WATCH_EVENTS, WATCH_RESTARTS
 logger = logging.getLogger(__name__)
 
 RESTART_SECONDS = 1.0
+SWEEP_SECONDS = 300.0
 
 Enqueue = Callable[[Key], None]
 
@@ -61,13 +62,41 @@ async def look_around(
                 kind.keep(cache, raw)
 
 
+async def keep_swept(api: Api, cache: Cache, namespaces: tuple[str, ...], enqueue: Enqueue) -> None:
+    """Find the deletions that no watch has told of, every few minutes, until cancelled."""
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        try:
+            for key in await sweep(api, cache, namespaces):
+                enqueue(key)
+        except ApiError as error:
+            logger.warning("What is gone could not be found out: %s", error)
+
+
+async def sweep(api: Api, cache: Cache, namespaces: tuple[str, ...]) -> list[Key]:
+    """Drop from the cache the jobs, RayJobs and pods that are no more; returns whose they were.
+
+    Raises:
+        ApiError: a kind cannot be listed; nothing is dropped.
+    """
+    held = cache.list_uids()  # what comes while the lists are read is not in them
+    for kind in list_kinds(has_profiles=False):
+        if kind.plural == "configmaps":
+            continue  # nobody counts them
+        for path in kind.list_paths(namespaces):
+            async for raw in api.list(path, is_short=True, labelSelector=kind.selector):
+                held.discard(raw["metadata"]["uid"])
+    return cache.remove_all(held) if held else []
+
+
 async def watch(
     registry: kopf.OperatorRegistry, identity: str, namespaces: list[str], stop: asyncio.Event
 ) -> None:
     """Follow all registered kinds until `stop` is set, or the process is asked to end.
 
     kopf gives up on an error in the middle of a stream, and on some connections that are cut. Then
-    all kinds are listed anew; what the operator works on goes on meanwhile.
+    all kinds are listed anew; what the operator works on goes on meanwhile. What was deleted in
+    between is in no list: `sweep` finds it.
 
     Args:
         identity: of the pod.
@@ -96,7 +125,8 @@ async def watch(
 
 def _configure(settings: kopf.OperatorSettings) -> None:
     """Set what keeps watches alive and kopf's hands off the objects."""
-    # The server ends a watch after this; kopf then lists anew, which finds what was missed.
+    # The server ends a watch after this, and kopf begins another where it ended. Where the server
+    # remembers no more from when on (410), kopf lists anew, and hears of no deletion before.
     settings.watching.server_timeout = 600
     settings.watching.client_timeout = 660
     settings.watching.connect_timeout = 20

@@ -191,15 +191,12 @@ class Worker:
         return self._cache.seconds_unchecked(key, self._clock()) >= RECHECK_SECONDS
 
     async def _read_fresh(self, key: Key) -> Observed | None:
-        before = self._cache.observe(key)
         fresh = await self._cluster.read_observed(key)
         if fresh is None:
             self._forget(key)
             return None
-        if before is not None:
-            fresh = replace(fresh, conflicts=before.conflicts)
         self._cache.replace(fresh, self._clock())
-        return fresh
+        return self._cache.observe(key)  # with what cannot be read any more
 
     async def _catch_up(self, key: Key) -> float | None:
         """Somebody else wrote first: see what is there now, and decide again."""

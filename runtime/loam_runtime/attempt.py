@@ -113,7 +113,8 @@ def run_attempt(job: FineTuneJob, base_dir: Path, attempt: Attempt) -> ResultDoc
     host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
     address = f"[{host}]" if ":" in host else host
     writer = ConfigMapWriter(f"https://{address}:{port}", attempt.progress, ACCOUNT_DIR)
-    progress = ConfigMapProgress(PlainProgress(STAGES), writer.write, attempt.number)
+    shown = PlainProgress(STAGES)
+    progress = ConfigMapProgress(shown, writer.write, attempt.number, attempt.ray_job_id)
     try:
         claim_attempt(job, attempt)
         with lead_pod():

@@ -73,6 +73,7 @@ class ConfigMapProgress:
         inner: shows the stages to people.
         write: puts a document where the operator reads it; may raise OSError.
         attempt: number of the attempt.
+        job_id: Ray's name for this submission of it.
     """
 
     def __init__(
@@ -80,12 +81,13 @@ class ConfigMapProgress:
         inner: Progress,
         write: Callable[[ProgressDocument], None],
         attempt: int,
+        job_id: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._inner = inner
         self._write = write
         self._clock = clock
-        self._document = ProgressDocument(attempt=attempt)
+        self._document = ProgressDocument(attempt=attempt, job_id=job_id)
         self._work: Work | None = None
         self._lock = threading.Lock()
         self._is_new = threading.Event()

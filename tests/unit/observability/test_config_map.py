@@ -45,6 +45,17 @@ def test_result_arrives_though_the_server_was_away(monkeypatch):
     assert parse_progress(server.documents[-1].to_json(), 2) == server.documents[-1]
 
 
+def test_a_document_says_whose_it_is():
+    """It stays where it is when a queue takes the pods away: without a name on it the operator
+    would believe it of the next ones."""
+    server = Server()
+    progress = ConfigMapProgress(Shown(), server.write, 2, "job-train-a2-x7k2p")
+    progress.finish(ResultDocument(exit_code=0))
+    told = parse_progress(server.documents[-1].to_json(), 2)
+    assert told is not None
+    assert told.job_id == "job-train-a2-x7k2p"
+
+
 def test_many_steps_are_few_writes(monkeypatch):
     """A write a step would be thousands, to an API server that has other things to do."""
     monkeypatch.setattr(config_map, "WRITE_INTERVAL_SECONDS", 60.0)

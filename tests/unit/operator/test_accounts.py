@@ -35,7 +35,7 @@ def show(stage: str | None, **changes: Any) -> Observed:
     status = enter_state(start_attempt(FineTuneJobStatus(), "run", CREATED), "Starting", CREATED)
     document = ProgressDocument.model_validate({"attempt": 1, "stage": stage}).to_json()
     job = replace(hold(status), spec=changes.pop("spec", {}))
-    pod = PodView("p", "p", "worker", 1, phase="Running", gpus=2, has_node=True)
+    pod = PodView("p", "p", "worker", 1, phase="Running", gpus=2, has_node=True, job_uid=JOB.uid)
     ray_job = RayJobView("r", "r", "u", "run", 1)
     observed = Observed(job, (ray_job,), (pod,), {1: document} if stage else {})
     return replace(observed, **changes)
@@ -70,8 +70,19 @@ def test_pods_that_outlive_their_attempt_are_ending():
     observed = show("train")
     late = replace(observed.pods[0], attempt=2)
     assert find_work(observed, late) == "ending"
+    earlier = replace(observed.pods[0], job_uid="of-an-earlier-job")
+    assert find_work(observed, earlier) == "ending"
     done = replace(observed.ray_jobs[0], deployment_status="Complete")
     assert find_work(replace(observed, ray_jobs=(done,)), observed.pods[0]) == "ending"
+
+
+def test_new_pods_do_not_work_at_what_others_did():
+    """A queue took those away whose word this is: GPUs that wait for an image are not training."""
+    observed = show("train")
+    again = replace(observed.ray_jobs[0], job_id="another")
+    document = ProgressDocument(attempt=1, job_id="first", stage="train").to_json()
+    observed = replace(observed, ray_jobs=(again,), progress={1: document})
+    assert find_work(observed, observed.pods[0]) == "starting"
 
 
 def test_gpu_seconds_add_up_between_two_looks():

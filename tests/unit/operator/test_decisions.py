@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.unit.operator.world import KEY, RUN_KEY, SPEC, START, Operator, World
+from tests.unit.operator.world import (
+    CHILDREN,
+    KEY,
+    RUN_KEY,
+    SPEC,
+    START,
+    Operator,
+    World,
+    make_profile,
+)
 
 from loam_api.progress_document import ProgressDocument, ResultDocument
 from loam_api.status import MAX_ATTEMPTS, MAX_MESSAGE_LENGTH
@@ -19,6 +29,9 @@ from loam_operator.observed import JobView, Observed, PodView
 from loam_operator.status import MAX_STATUS_BYTES, measure_status, read_state, read_status
 from loam_operator.steps import count_workers
 from loam_operator.throttle import Bucket
+
+MOST = "5Gi"  # between the first attempt's 4Gi and half as much again
+REVIEWED = {"targetCount": 10, "spotCheck": {"required": True}}
 
 
 class Lane:
@@ -213,14 +226,158 @@ def test_infrastructure_goes_before_the_runtimes_word():
     assert lane.reasons[0] == "HostOutOfMemory"
 
 
-def test_memory_grows_after_an_oom_kill():
-    """The same attempt with the same memory dies the same death."""
+@pytest.mark.parametrize("role", ["head", "worker"])
+def test_memory_grows_after_an_oom_kill(role: str):
+    """The same attempt with the same memory dies the same death. KubeRay has deleted the pod and
+    made another before anybody can look: only the event of its deletion knows, and a lost head
+    would be tried again with the same memory eight times."""
     lane = Lane()
     launches = lane.note_launches()
     lane.run_until("Training")
-    lane.world.kill_for_memory("job-train-a2", "worker")
+    lane.world.kill_for_memory("job-train-a2", role)
     lane.run_until("Training")
     assert [(one.attempt, one.memory_factor) for one in launches] == [(1, 1), (2, 1), (3, 1.5)]
+    assert (lane.reasons[1], lane.status.attempts[1].exit_code) == ("HostOutOfMemory", 137)
+
+
+def test_memory_that_cannot_grow_is_no_reason_to_try_again():
+    """Three more attempts with the memory that was too little are charged and die like the first;
+    the reader has to learn whose limit it is."""
+    lane = Lane(backoffLimit=8)
+    lane.world.profiles = {
+        "small": make_profile("small", default=True, limits={"memoryPerPod": MOST})
+    }
+    for number in (1, 2):
+        lane.run_until("Preparing")
+        lane.world.kill_for_memory(f"job-prepare-a{number}", "head")
+    lane.run_until("HostOutOfMemory")
+    assert lane.reasons == ["HostOutOfMemory"] * 2  # with 4Gi, and with the most
+    assert "5Gi that FineTuneProfile small allows at most (limits.memoryPerPod)" in lane.message
+
+
+@pytest.mark.parametrize(
+    ("disturb", "reason"),
+    [
+        (lambda world, name: world.delete_job_object(name), "HeadLost"),
+        (lambda world, name: world.replace_head(name), "HeadLost"),
+        (lambda world, name: world.fail_ray_job(name, "exit code 10"), "HostOutOfMemory"),
+    ],
+)
+def test_two_evidences_are_judged_as_the_table_says(disturb: Any, reason: str):
+    """docs/failures.md tells the reader that the upper row counts: what a lost machine has caused
+    would be charged to the job, and what a kill has caused blamed on its data."""
+    names = [failure.name for failure in FAILURES]
+    assert names.index("HeadLost") < names.index("HostOutOfMemory") < names.index("BadInput")
+    lane = Lane()
+    lane.run_until("Training")
+    disturb(lane.world, "job-train-a2")
+    lane.world.kill_for_memory("job-train-a2", "worker")
+    lane.work(1)
+    assert lane.reasons[1] == reason
+
+
+def test_a_ray_job_that_is_gone_with_its_dead_is_not_started_again():
+    """Deleted before it was seen running, it leaves nothing in the status; but who knows of a pod
+    that died in it would start the same attempt once more, only to end it by that."""
+    lane = Lane()
+    lane.work(1)
+    lane.world.advance_ray_job("job-prepare-a1")
+    lane.world.kill_for_memory("job-prepare-a1", "worker")
+    lane.world.delete_job_object("job-prepare-a1")
+    del lane.world.ray_jobs["job-prepare-a1"]
+    lane.world.seconds += 300
+    lane.world.collect_garbage()
+    lane.work(1)
+    assert lane.reasons == ["HeadLost"]
+
+
+def test_a_result_that_contradicts_a_success_is_judged_as_the_table_says():
+    """The exit codes stand below: a success without a valid result is not the data's fault."""
+    names = [failure.name for failure in FAILURES]
+    assert names.index("NoResult") < names.index("BadInput")
+    lane = Lane()
+    lane.run_until("Preparing")
+    lane.world.say(1, ProgressDocument(attempt=1, result=ResultDocument(exit_code=10)))
+    name = "job-prepare-a1"
+    lane.world.update_ray_job(name, job_status="SUCCEEDED", deployment_status="Complete")
+    lane.work(1)
+    assert lane.reasons == ["NoResult"]
+
+
+def test_what_is_refused_too_late_is_late():
+    """The order of the table again: a job that has waited in vain for a review is overdue, whatever
+    its profile has come to forbid meanwhile."""
+    names = [failure.name for failure in FAILURES]
+    assert names.index("DeadlineExceeded") < names.index("NotAllowed")
+    lane = Lane(activeDeadlineSeconds=60, synthesis=REVIEWED)
+    lane.run_until("AwaitingReview")
+    lane.world.profiles = {"closed": make_profile("closed", default=True, allow={"models": []})}
+    lane.world.update_job(review={"loam.dev/review": "approved"})
+    lane.world.seconds += 61
+    lane.work()
+    assert lane.state == "DeadlineExceeded"
+
+
+def test_the_dead_of_an_earlier_job_of_this_name_are_not_charged():
+    """A job that was deleted and applied again has the names and attempt numbers of the one before:
+    its first attempt would end with the other's kill, by more memory than it needs."""
+    lane = Lane()
+    lane.run_until("Preparing")
+    old = PodView("old", "old", "head", 1, phase="Failed", is_oom_killed=True, job_uid="uid-old")
+    lane.world.pods["old"] = old
+    lane.run_until("Succeeded")
+    assert lane.reasons == ["Succeeded", "Succeeded"]
+
+
+@pytest.mark.parametrize(("job_uid", "has_started"), [("uid-old", False), ("", True)])
+def test_pods_of_an_earlier_job_are_waited_for_and_no_others(job_uid: str, has_started: bool):
+    """Two jobs of one name would write side by side; but whoever puts the job's label on a pod of
+    his own would hold the job up for ever."""
+    lane = Lane()
+    lane.world.pods["old"] = PodView("old", "o", "head", 1, phase="Running", job_uid=job_uid)
+    lane.work()
+    assert bool(lane.world.ray_jobs) == has_started
+    del lane.world.pods["old"]
+    lane.work()
+    assert lane.world.ray_jobs
+
+
+def test_an_earlier_jobs_pod_is_waited_for_whatever_has_succeeded_since():
+    """The first attempt of this job has succeeded, not that of the other one, whose pods work."""
+    lane = Lane()
+    lane.run_until("Preparing")
+    lane.world.pods["old"] = PodView("old", "o", "head", 1, phase="Running", job_uid="uid-old")
+    lane.world.update_ray_job("job-prepare-a1", job_status="SUCCEEDED")
+    result = ResultDocument(exit_code=0, run_key=RUN_KEY)
+    lane.world.say(1, ProgressDocument(attempt=1, result=result))
+    lane.world.update_ray_job("job-prepare-a1", deployment_status="Complete")
+    lane.work()
+    assert lane.reasons == ["Succeeded"]
+
+
+@pytest.mark.parametrize("end", ["DeadlineExceeded", "HeadLost"])
+def test_children_go_after_their_time_though_no_ray_job_is_kept(end: str):
+    """These ends delete the only RayJob at once: rights, rules and manifest stayed as long as the
+    job, which nobody deletes."""
+    lane = Lane(activeDeadlineSeconds=900, clusterTTLSeconds=60)
+    for number in range(1, 10 if end == "HeadLost" else 2):
+        lane.run_until("Preparing")
+        if end == "HeadLost":
+            lane.world.replace_head(f"job-prepare-a{number}")
+            lane.work(1)
+    lane.world.seconds += 0 if end == "HeadLost" else 901
+    lane.run_until(end)
+    for _ in range(3):
+        lane.act()
+        lane.work()
+    assert (lane.world.ray_jobs, lane.world.missing) == ({}, set())
+    lane.world.seconds += 61
+    lane.work()
+    assert lane.world.missing == set(CHILDREN)
+    writes = lane.world.counts.total
+    lane.operator.restart()
+    lane.work()
+    assert lane.world.counts.total == writes
 
 
 def test_lost_heads_are_free_but_not_for_ever():
@@ -243,6 +400,44 @@ def test_preemption_keeps_the_attempt():
     assert lane.state == "Queued"
     lane.run_until("Succeeded")
     assert lane.reasons == ["Succeeded", "Succeeded"]
+
+
+def readmit(lane: Lane, name: str) -> None:
+    """A queue takes the pods of a RayJob away and gives it others, which have not said a word."""
+    lane.world.hold(name)
+    lane.work()
+    lane.world.advance_ray_job(name)
+    lane.work()
+
+
+def test_what_was_told_before_a_queue_took_the_pods_is_old():
+    """The attempt's document stays when its pods go: a job whose new pods wait for an image would
+    be shown as training, its GPUs as busy, for as long as that takes."""
+    lane = Lane()
+    lane.run_until("Finishing")
+    readmit(lane, "job-train-a2")
+    assert lane.state == "Starting"
+    lane.run_until("Succeeded")
+    assert lane.reasons == ["Succeeded", "Succeeded"]
+
+
+@pytest.mark.parametrize("exit_code", [0, 11])
+def test_a_result_from_before_a_queue_took_the_pods_ends_nothing(exit_code: int):
+    """Written as the pods had to go, it would make a failure of other pods a success, or one that
+    is never tried again."""
+    lane = Lane()
+    lane.run_until("Training")
+    result = ResultDocument(exit_code=exit_code)
+    lane.world.say(2, ProgressDocument(attempt=2, result=result))
+    readmit(lane, "job-train-a2")
+    if exit_code:
+        lane.world.fail_ray_job("job-train-a2", "The head does not answer.")
+    else:
+        lane.world.update_ray_job(
+            "job-train-a2", job_status="SUCCEEDED", deployment_status="Complete"
+        )
+    lane.work()
+    assert lane.reasons[1] == ("Unknown" if exit_code else "NoResult")
 
 
 def test_the_deadline_ends_the_attempt():
@@ -297,7 +492,7 @@ def test_waiting_pods_are_named():
     lane = Lane()
     lane.work()
     pod = PodView("pod", "u", "worker", 1, waiting="ImagePullBackOff", resource_version="1")
-    lane.world.pods["pod"] = pod
+    lane.world.pods["pod"] = replace(pod, job_uid="uid-job")
     lane.work()
     assert lane.state == "ImageUnavailable"
     assert "pod waits with ImagePullBackOff" in lane.message
@@ -312,7 +507,10 @@ def test_a_pod_that_has_just_come_is_not_trouble():
     lane = Lane()
     lane.work()
     lane.world.pods["pod"] = PodView(
-        "pod", "u", "worker", 1, unschedulable="0/3 nodes", waiting_since=lane.world.now()
+        *("pod", "u", "worker", 1),
+        unschedulable="0/3 nodes",
+        waiting_since=lane.world.now(),
+        job_uid="uid-job",
     )
     lane.work()
     assert lane.state == "Starting"

@@ -16,7 +16,8 @@ class EventApi(Api):
         self.events = list(events)
         self.num_requests = 0
 
-    async def get(self, path: str, **query: str) -> dict[str, Any]:
+    async def request(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        query = dict(request["query"])
         assert (path, query["fieldSelector"]) == ("/api/v1/namespaces/team/events", "type=Warning")
         self.num_requests += 1
         await asyncio.sleep(0)  # others may ask meanwhile

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,11 +12,13 @@ from tests.unit.operator.world import SPEC
 
 from loam_api.progress_document import name_progress_key, parse_progress
 from loam_operator import work_queue
+from loam_operator.api import ApiError
 from loam_operator.cache import Cache, Key
 from loam_operator.checking import SpecError, check_spec
 from loam_operator.health import PULSE_SECONDS, Health
 from loam_operator.kinds import list_kinds
-from loam_operator.observed import JobView
+from loam_operator.lease import RENEW_SECONDS, Lease
+from loam_operator.observed import JobView, Observed, RayJobView
 from loam_operator.profile_reader import ProfileReader
 from loam_operator.settings import SettingsError, read_settings
 from loam_operator.throttle import LookThrottle, ProgressThrottle
@@ -352,12 +355,123 @@ def test_silence_is_noticed_and_forgiven():
     """A watch that a load balancer has dropped looks like a cluster in which nothing happens."""
     now = [0.0]
     health = Health(lambda: now[0], lambda: True)
-    now[0] = PULSE_SECONDS - 1
+
+    def renew(seconds: float) -> None:
+        for _ in range(round(seconds / RENEW_SECONDS)):
+            now[0] += RENEW_SECONDS
+            health.note_renewal()
+
+    renew(PULSE_SECONDS - 10)
     assert not health.find_trouble()
-    now[0] = PULSE_SECONDS + 1
+    renew(20)
     assert "no watch event" in health.find_trouble()
     health.hear_pulse()
     assert not health.find_trouble()
+
+
+def test_an_outage_of_the_api_server_restarts_nobody():
+    """Nothing can be heard then, by a new process neither; and one that is killed over and over
+    waits ever longer to be started, also when the API server is back."""
+    now = [0.0]
+    health = Health(lambda: now[0], lambda: True)
+    health.note_renewal()
+    now[0] += 20 * PULSE_SECONDS
+    assert not health.find_trouble()
+    health.note_renewal()  # it is back, and the watches are just being begun anew
+    assert not health.find_trouble()
+
+
+def test_a_renewal_is_told_only_where_the_api_server_has_answered():
+    """Counted without an answer, an outage would look like a watch that is frozen."""
+
+    class Away:
+        is_away = True
+
+        async def find(self, path: str) -> None:
+            if self.is_away:
+                raise ApiError(0, "NoAnswer", "away")
+
+        async def create(self, path: str, body: dict[str, Any]) -> None:
+            pass
+
+    async def scenario() -> list[str]:
+        told: list[str] = []
+        api, was_told = Away(), asyncio.Event()
+        lease = Lease(api, "n", "operator-0", lambda: 0.0)  # type: ignore[arg-type]
+
+        def tell() -> None:
+            told.append("away" if api.is_away else "back")
+            was_told.set()
+
+        runner = asyncio.create_task(lease.run(lambda: None, tell))
+        await asyncio.sleep(0)
+        api.is_away = False
+        await asyncio.wait_for(was_told.wait(), 20)
+        runner.cancel()
+        return told
+
+    assert asyncio.run(scenario()) == ["back"]
+
+
+def make_dead_pod(name: str, attempt: int, **labels: str) -> dict[str, Any]:
+    """A pod that was killed for memory, as the event of its deletion has it."""
+    end = {"reason": "OOMKilled", "exitCode": 137}
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": "n",
+            "uid": f"uid-{name}",
+            "resourceVersion": "9",
+            "labels": {
+                "loam.dev/job": "a",
+                "loam.dev/job-uid": "u",
+                "loam.dev/attempt": str(attempt),
+                "loam.dev/role": "worker",
+                **labels,
+            },
+        },
+        "status": {"phase": "Failed", "containerStatuses": [{"state": {"terminated": end}}]},
+    }
+
+
+def test_how_a_pod_ended_is_known_after_it_is_gone():
+    """KubeRay deletes a failed pod at once, and a decision that ends an attempt reads everything
+    anew: by then nothing in the API server tells that the pod was killed for memory."""
+    (pods,) = [kind for kind in list_kinds(has_profiles=False) if kind.plural == "pods"]
+    cache = Cache()
+    job = JobView("n", "a", "u", 1, "1", status={"attempt": 2})
+    cache.put_job(job)
+    pods.drop(cache, make_dead_pod("old", 2, **{"loam.dev/job-uid": "other"}))
+    assert cache.observe(A).find_killed(2) is None
+    pods.drop(cache, make_dead_pod("p", 2))
+    cache.replace(Observed(job), 0.0)
+    killed = cache.observe(A).find_killed(2)
+    assert (killed.name, killed.exit_code) == ("p", 137)
+    assert cache.observe(A).find_killed(1) is None
+    cache.put_job(replace(job, resource_version="2", status={"attempt": 3}))
+    assert not cache.observe(A).killed
+
+
+def test_what_is_known_of_ended_pods_is_bounded_and_goes_with_the_job():
+    """A thousand workers that are killed again and again would fill the operator's memory."""
+    (pods,) = [kind for kind in list_kinds(has_profiles=False) if kind.plural == "pods"]
+    cache = Cache()
+    cache.put_job(JobView("n", "a", "u", 1, "1"))
+    for number in range(1, 1000):
+        pods.drop(cache, make_dead_pod(f"p{number}", number))
+    assert len(cache.observe(A).killed) == 20
+    cache.remove_job(A, "u")
+    assert not cache._entries
+
+
+def test_a_kill_before_a_queue_took_the_pods_away_is_over():
+    """What begins anew has not run out of memory: the next attempt would get more for nothing."""
+    (pods,) = [kind for kind in list_kinds(has_profiles=False) if kind.plural == "pods"]
+    cache = Cache()
+    cache.put_job(JobView("n", "a", "u", 1, "1", status={"attempt": 2}))
+    pods.drop(cache, make_dead_pod("p", 2))
+    cache.put_ray_job(A, RayJobView("r", "r", "u", "train", 2, deployment_status="Suspended"))
+    assert not cache.observe(A).killed
 
 
 def test_settings_name_what_is_missing():

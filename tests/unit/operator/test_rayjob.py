@@ -23,6 +23,7 @@ from loam_operator.quantities import multiply_memory
 from loam_operator.rayjob import build_ray_job
 from loam_operator.settings import Settings
 from loam_operator.steps import STEPS
+from loam_operator.views import view_job
 
 SETTINGS = Settings(image="registry.example/runtime:1", pull_secrets=("pull",))
 JOB = JobView(
@@ -258,6 +259,22 @@ def test_a_pod_that_goes_saves_first(role):
     assert environment["LOAM_DRAIN_DIR"].startswith("/tmp/")
     assert 30 < int(environment["RAY_JOB_STOP_WAIT_TIME_S"]) < 120
     assert pod["spec"]["terminationGracePeriodSeconds"] == 120
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "kueue.x-k8s.io/queue-name",
+        "kueue.x-k8s.io/priority-class",
+        "volcano.sh/queue-name",
+        "ray.io/priority-class-name",
+    ],
+)
+def test_a_queues_labels_are_handed_on(label: str):
+    """A queue reads them on the RayJob: one that is lost there starts past the queue, or last."""
+    metadata = {"namespace": "team", "name": "job", "uid": "uid", "resourceVersion": "1"}
+    job = view_job({"metadata": {**metadata, "labels": {label: "gpus"}}, "spec": SPEC})
+    assert build(job=job)["metadata"]["labels"][label] == "gpus"
 
 
 def test_queue_labels_reach_the_ray_job_and_no_others():

@@ -11,9 +11,10 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tests.unit.operator.world import Operator, World, make_profile
+from tests.unit.operator.world import CHILDREN, Operator, World, make_profile
 
 from loam_api.review import ANNOTATION, ROWS_ANNOTATION, RUN_ANNOTATION
+from loam_operator.history import find_live
 from loam_operator.observed import Hint
 from loam_operator.status import read_state, read_status
 
@@ -76,6 +77,16 @@ class Job(RuleBasedStateMachine):
         if is_all_heard:
             self.operators[which].hear_all()
         self.operators[which].work()
+        if is_all_heard:
+            self.check_kills(self.operators[which])
+
+    def check_kills(self, operator: Operator) -> None:
+        """A kill for memory that was heard of ends the attempt, though the pod is gone by then:
+        else the job goes on to die of it until it fails for no known reason."""
+        live = find_live(read_status(self.world.job.status))
+        ray_job = self.world.find_ray_job(live.step, live.number) if live else None
+        if ray_job is not None and not ray_job.is_held:
+            assert not self.world.killed.get(live.number, set()) & operator.heard_kills
 
     @rule(calls=st.integers(0, 4), is_after=st.booleans())
     def kill_operator(self, calls: int, is_after: bool) -> None:
@@ -125,7 +136,8 @@ class Job(RuleBasedStateMachine):
         ):
             if kind in ears:
                 held = operator._held("progress" if kind == "progress" else f"{kind}s")
-                for name in {**true, **held}:
+                names = operator.list_pods() if kind == "pod" else {**true, **held}
+                for name in names:
                     getattr(operator, f"hear_{kind}")(name)
 
     # --- the cluster -----------------------------------------------------------------------
@@ -246,7 +258,8 @@ class Job(RuleBasedStateMachine):
             before = world.counts.total
             operator.hear_all()
             operator.work()
-            if not world.ray_jobs and self.is_ended() and world.counts.total == before:
+            is_clean = not world.ray_jobs and not world.list_maps()
+            if is_clean and self.is_ended() and world.counts.total == before:
                 break
             for name in sorted(world.ray_jobs):
                 world.advance_ray_job(name)
@@ -254,7 +267,8 @@ class Job(RuleBasedStateMachine):
             world.seconds += 20
         state = read_state(read_status(world.job.status))
         assert self.is_ended(), f"still {state} after: {world.transitions}"
-        assert not world.ray_jobs, "children outlived clusterTTLSeconds"
+        assert not world.ray_jobs, "RayJobs outlived clusterTTLSeconds"
+        assert world.missing == set(CHILDREN), "children outlived clusterTTLSeconds"
         self.check_quiet()
 
     def is_ended(self) -> bool:

@@ -10,11 +10,13 @@ from typing import Any
 import kopf
 import pytest
 from aiohttp import web
+from tests.unit.operator.api_server import ObjectServer
 
 from loam_operator import watching
 from loam_operator.cache import Cache, Key
 from loam_operator.kinds import list_kinds
-from loam_operator.watching import register, watch
+from loam_operator.observed import JobView, PodView
+from loam_operator.watching import register, sweep, watch
 
 JOB = {
     "apiVersion": "loam.dev/v1alpha1",
@@ -126,3 +128,32 @@ def test_a_broken_stream_is_followed_by_new_watches(
     monkeypatch.setattr(watching, "RESTART_SECONDS", 0.01)
     key, num_watches = asyncio.run(hear_after_break(tmp_path))
     assert (key, num_watches) == (Key("team", "late"), 2)
+
+
+def test_what_was_deleted_unheard_is_forgotten():
+    """A watch that begins anew lists what is there and is silent about what is not: a pod that went
+    in the gap would hold its GPUs, by our figures, until the operator is restarted. What has come
+    while the lists were read is not gone."""
+    cache, kept, gone = Cache(), Key("team", "kept"), Key("team", "gone")
+
+    class Server(ObjectServer):
+        async def answer(self, request: web.Request) -> web.Response:
+            cache.put_pod(kept, PodView("new", "uid-new", "head", 2))
+            return await super().answer(request)
+
+    server = Server()
+    server.add("/apis/loam.dev/v1alpha1/namespaces/team/finetunejobs", name="kept", uid="uid-kept")
+    server.add("/api/v1/namespaces/team/pods", name="p1", uid="uid-p1")
+    for key in (kept, gone):
+        cache.put_job(JobView(*key, f"uid-{key.name}", 1, "1", status={"phase": "Succeeded"}))
+    for number in (1, 2):
+        cache.put_pod(kept, PodView(f"p{number}", f"uid-p{number}", "head", 1, gpus=1))
+
+    async def scenario() -> list[Key]:
+        async with server.serve() as api:
+            return await sweep(api, cache, ("team",))
+
+    assert asyncio.run(scenario()) == [kept, gone]
+    assert {pod.name for pod in cache.observe(kept).pods} == {"p1", "new"}
+    assert cache.observe(gone) is None
+    assert asyncio.run(scenario()) == [kept]  # of the pod that the server never had

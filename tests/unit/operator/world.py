@@ -46,7 +46,8 @@ SPEC: dict[str, Any] = {
 
 
 RUN_KEY = "0123456789abcdef"
-CHILDREN = ("manifest", "progress", "ServiceAccount", "Role", "RoleBinding", "NetworkPolicy")
+MAPS = ("manifest", "progress")
+CHILDREN = (*MAPS, "ServiceAccount", "Role", "RoleBinding", "NetworkPolicy")
 STAGES = {
     "prepare": ("split",),
     "generate": ("synthesize",),
@@ -91,7 +92,9 @@ class World:
         self.ray_jobs: dict[str, RayJobView] = {}
         self.pods: dict[str, PodView] = {}
         self.progress: dict[int, str] = {}
-        self.children = set(CHILDREN)
+        self.missing = set(CHILDREN)
+        self.last_words: dict[str, PodView] = {}
+        self.killed: dict[int, set[str]] = {}
         self.profiles: dict[str, ProfileView] = {}
         self.namespace_labels: dict[str, str] = {}
         self.is_profile_required = False
@@ -125,7 +128,8 @@ class World:
             self.job,
             tuple(self.ray_jobs.values()),
             tuple(self.pods.values()),
-            dict(self.progress),
+            progress=dict(self.progress),
+            maps=tuple(self.list_maps()),
             profile_copy=self.profile_copy,
         )
 
@@ -156,8 +160,8 @@ class World:
             raise TakenError(child)
         if self.refusal:
             raise RefusedError(f"RayJob {name}", self.refusal)
-        self.counts.created += len(self.children)
-        self.children = set()
+        self.counts.created += len(self.missing)
+        self.missing = set()
         held = self.ray_jobs.get(name)
         if held is None:
             self._check_launch(launch)
@@ -199,7 +203,7 @@ class World:
 
     async def delete_access(self, job: JobView) -> None:
         self.counts.deleted += len(CHILDREN)
-        self.children = set(CHILDREN)
+        self.missing = set(CHILDREN)
         self.profile_copy = ""
 
     # --- what must never happen ------------------------------------------------------------
@@ -214,7 +218,8 @@ class World:
         working = [
             pod.name
             for pod in self.pods.values()
-            if self._may_work(pod) and pod.attempt not in self.successes
+            if self._may_work(pod)
+            and not (pod.job_uid == self.job.uid and pod.attempt in self.successes)
         ]
         assert not working, f"attempt {launch.attempt} beside {working}"
         if launch.step == TRAIN and REVIEW in list_steps(check_spec(self.job)):
@@ -237,7 +242,7 @@ class World:
         self.profile_copy, self.copied_in = launch.profile.copy, status.first_counted_attempt
 
     def _may_work(self, pod: PodView) -> bool:
-        if pod.is_over:
+        if pod.is_over or not pod.job_uid:
             return False
         return pod.deletion_due is None or self.now() < pod.deletion_due + timedelta(seconds=120)
 
@@ -321,11 +326,17 @@ class World:
             if ray_job.is_deleting and not self.list_pods(ray_job.name):
                 del self.ray_jobs[ray_job.name]
 
+    def list_maps(self) -> list[str]:
+        return [f"job-{one}" for one in MAPS if one not in self.missing]
+
     def list_pods(self, ray_job: str) -> list[PodView]:
         if ray_job not in self.ray_jobs:
             return []
         uid = self.ray_jobs[ray_job].uid
         return [pod for pod in self.pods.values() if pod.name.startswith(f"{uid}-")]
+
+    def find_ray_job(self, step: str, attempt: int) -> RayJobView | None:
+        return self.ray_jobs.get(name_attempt("job", step, attempt))
 
     def find_head(self, ray_job: str) -> PodView | None:
         heads = [pod for pod in self.list_pods(ray_job) if pod.role == "head"]
@@ -336,7 +347,10 @@ class World:
         uid = self.make_uid()
         name = f"{one.uid}-{role}-{uid}"
         self.pods[name] = PodView(
-            name, uid, role, one.attempt, resource_version=self.make_version(), phase="Running"
+            *(name, uid, role, one.attempt),
+            resource_version=self.make_version(),
+            phase="Running",
+            job_uid=one.owner_uid,
         )
 
     def advance_ray_job(self, name: str, exit_code: int = 0) -> None:
@@ -374,7 +388,7 @@ class World:
             self.fail_ray_job(name, "The head does not answer.")
             return
         stages = STAGES[one.step]
-        told = parse_progress(self.progress.get(one.attempt, ""), one.attempt)
+        told = self._read_progress(one)
         index = stages.index(told.stage) + 1 if told and told.stage in stages else 0
         if exit_code == 0 and index < len(stages):
             self.say(one.attempt, ProgressDocument(attempt=one.attempt, stage=stages[index]))
@@ -390,8 +404,15 @@ class World:
         self.update_ray_job(name, job_status="SUCCEEDED", deployment_status="Complete")
 
     def say(self, attempt: int, document: ProgressDocument) -> None:
+        """By the pods that are there now."""
+        ids = [one.job_id for one in self.ray_jobs.values() if one.attempt == attempt]
+        document = document.model_copy(update={"job_id": ids[0]}) if ids else document
         if attempt in self.progress:
             self.write_progress(attempt, document.to_json())
+
+    def _read_progress(self, one: RayJobView) -> ProgressDocument | None:
+        told = parse_progress(self.progress.get(one.attempt, ""), one.attempt)
+        return told if told and told.job_id in ("", one.job_id) else None
 
     def write_progress(self, attempt: int, text: str) -> None:
         self.progress[attempt] = text
@@ -400,7 +421,7 @@ class World:
     def _note_successes(self) -> None:
         """A success takes both: KubeRay's word and a valid result."""
         for one in self.ray_jobs.values():
-            told = parse_progress(self.progress.get(one.attempt, ""), one.attempt)
+            told = self._read_progress(one)
             is_done = (one.job_status, one.deployment_status) == ("SUCCEEDED", "Complete")
             if is_done and told and told.result and told.result.exit_code == 0:
                 self.successes.add(one.attempt)
@@ -429,12 +450,20 @@ class World:
             return
         for pod in self.list_pods(name):
             del self.pods[pod.name]
-        self.update_ray_job(name, deployment_status="Suspended", job_status="")
+        self.killed.pop(one.attempt, None)
+        self.update_ray_job(name, deployment_status="Suspended", job_status="", job_id="")
 
     def kill_for_memory(self, name: str, role: str) -> None:
+        """KubeRay deletes the pod at once and makes another: the event of its deletion says how it
+        ended, and nothing that can be read afterwards does."""
+        one = self.ray_jobs[name]
         for pod in self.list_pods(name):
             if pod.role == role:
-                self.update_pod(pod.name, phase="Failed", is_oom_killed=True)
+                self.update_pod(pod.name, phase="Failed", is_oom_killed=True, exit_code=137)
+                self.last_words[pod.name] = self.pods.pop(pod.name)
+                self.killed.setdefault(one.attempt, set()).add(pod.uid)
+                if not one.is_deleting and not one.is_over:
+                    self.add_pod(name, role)
 
 
 def _merge(held: Any, patch: dict[str, Any]) -> dict[str, Any]:
@@ -460,6 +489,8 @@ class Operator:
     def restart(self) -> None:
         """A new process lists everything before it decides anything."""
         self.cache = Cache()
+        self.told = set(self.world.last_words)  # nobody tells a new process
+        self.heard_kills: set[str] = set()
         self.throttle = ProgressThrottle()
         self.worker = Worker(
             self.cache,
@@ -477,9 +508,10 @@ class Operator:
         self.cache.put_profile_copy(KEY, self.world.profile_copy)
         for name in {**self.world.ray_jobs, **self._held("ray_jobs")}:
             self.hear_ray_job(name)
-        for name in {**self.world.pods, **self._held("pods")}:
+        for name in self.list_pods():
             self.hear_pod(name)
         self.hear_progress()
+        self.hear_maps()
 
     def _held(self, kind: str) -> dict[Any, Any]:
         entry = self.cache._entries.get(KEY)
@@ -497,11 +529,29 @@ class Operator:
         elif name in self._held("ray_jobs"):
             self.cache.remove_ray_job(KEY, name, self._held("ray_jobs")[name].uid)
 
+    def list_pods(self) -> set[str]:
+        """Those of which there is something to hear."""
+        ended = self.world.last_words.keys() - self.told
+        return {*self.world.pods, *self._held("pods"), *ended}
+
     def hear_pod(self, name: str) -> None:
+        held = self._held("pods").get(name)
         if name in self.world.pods:
             self.cache.put_pod(KEY, self.world.pods[name])
-        elif name in self._held("pods"):
-            self.cache.remove_pod(KEY, name, self._held("pods")[name].uid)
+        elif name in self.world.last_words and name not in self.told:
+            pod = self.world.last_words[name]
+            self.cache.remove_pod(KEY, pod)
+            self.told.add(name)
+            self.heard_kills.add(pod.uid)
+        elif held is not None:
+            self.cache.remove_pod(KEY, held)
+
+    def hear_maps(self) -> None:
+        for name in {*self.world.list_maps(), *self._held("maps")}:
+            if name in self.world.list_maps():
+                self.cache.put_map(KEY, name, "uid-job")
+            else:
+                self.cache.remove_map(KEY, name)
 
     def hear_progress(self, _: str = "") -> None:
         """All attempts write to one object, so that they are heard together."""
