@@ -1,7 +1,7 @@
 """Does synthetic data help a small model with a few real examples?
 
-    python benchmarks/does_it_help.py --data DIR --model FILE --out DIR     measure and print
-    python benchmarks/does_it_help.py --data DIR --out DIR --tables         print what is there
+    python benchmarks/does_it_help.py                                      print what is measured
+    python benchmarks/does_it_help.py --data DIR --model FILE --out DIR     measure what is not
 
 Three data sets (SST-2, TREC's six classes, AG News), 4 real rows a class, one model that writes the
 rows, filters them, learns from them and is measured: in-context examples, LoRA on the real rows,
@@ -13,9 +13,11 @@ test rows and the training's randomness; arms are compared within repeats, row b
 A second, quick student (logistic regression on sentence embeddings) learns the same rows in
 milliseconds: it gives the curve of value against teacher quality over many repeats.
 
-The run may be ended at any moment: each finished cell is a line of OUT/results.jsonl, and the same
-command goes on where it was. A cell with a training takes 50 seconds of one CPU core. DIR of --data
-holds sst2, trec6 and ag_news, each with train.jsonl and test.jsonl of rows {"text", "label"}.
+The run may be ended at any moment: each finished cell is a line of the file --results, by default
+the one beside the study's code, and the same command goes on where it was. The rows that the model
+has written stay in OUT; another machine may write others, and is then told to begin anew. A cell
+with a training takes 50 seconds of one CPU core. DIR of --data holds sst2, trec6 and ag_news, each
+with train.jsonl and test.jsonl of rows {"text", "label"}.
 """
 
 from __future__ import annotations
@@ -33,24 +35,26 @@ from benchmarks.study.results import Results
 from benchmarks.study.tables import print_tables
 from benchmarks.study.tasks import NUM_TEST_ROWS, WORDINGS
 
+RESULTS = Path(__file__).parent / "study" / "results.jsonl"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="measure; the folder of the data sets")
     parser.add_argument("--model", type=Path, help="the base model, a folder or .gguf file")
-    parser.add_argument("--out", type=Path, required=True, help="outside the repository")
+    parser.add_argument("--out", type=Path, help="for written rows; outside the repository")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--test-rows", type=int, default=NUM_TEST_ROWS)
-    parser.add_argument("--tables", action="store_true", help="print, measure nothing")
     arguments = parser.parse_args()
-    results = Results(arguments.out / "results.jsonl")
-    if not arguments.tables:
-        if not arguments.model:
-            parser.error("--model is needed to measure")
+    results = Results(arguments.results)
+    if arguments.data:
+        if not (arguments.model and arguments.out):
+            parser.error("to measure, --model and --out are needed too")
         _measure(arguments, results)
-    print_tables(results, arguments.out)
+    print_tables(results)
 
 
 def _measure(arguments: argparse.Namespace, results: Results) -> None:

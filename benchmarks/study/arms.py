@@ -17,7 +17,7 @@ from loam_runtime.data.examples import Example
 SIZE = 10  # synthetic rows per class, unless the arm's name says otherwise
 PROMPTED = ("zeroShot", "inContext")  # the model as it is
 # The filters of a job on classified rows, in the order in which rows meet them; the quality
-# classifier comes last and is advisory with so few seeds.
+# classifier, before the last, is advisory with so few seeds and no arm.
 FILTERS = (
     "exactDuplicates",
     "length",
@@ -37,6 +37,13 @@ TIERS = (
     ("unfiltered5", "unfiltered20", "data20"),
     (*(f"through {name}" for name in FILTERS), "forced10"),
     ("cold10", "hot10"),
+)
+# What uses the rows that the model has written at temperature 1.
+WRITING = frozenset(
+    {
+        *("data", "data20", "unfiltered5", "unfiltered10", "unfiltered20", "confirmed10"),
+        *("filtered10", "forced10", *(f"through {name}" for name in FILTERS)),
+    }
 )
 EARLY_TIERS = 2  # these go repeat by repeat; the later ones only when all repeats have these
 # Arms of the quick student (`probe.py`): first those that need no row written.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -11,11 +12,13 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.study.arms import (
+    FILTERS,
     NOISE,
     PROBE,
     SIZE,
     TEMPERATURES,
     UNTRAINED,
+    WRITING,
     Funnel,
     digest_rows,
     duplicate_seeds,
@@ -60,6 +63,8 @@ class Study:
         return results.add(cell, **values, seconds=round(perf_counter() - started, 1))
 
     def _measure(self, cell: Cell, draw: Draw, results: Results) -> dict[str, Any]:
+        if cell.arm in WRITING:
+            self._check_pool(draw, results)
         if cell.arm in UNTRAINED:
             arm = {"data": "unfiltered10", "data20": "unfiltered20"}[cell.arm]
             return describe_rows(draw, self._add_rows(arm, draw), self._judge(cell.task))
@@ -76,7 +81,32 @@ class Study:
         if same := results.find_same_rows(cell, digest):
             measured = {name: same[name] for name in ("raw", "calibrated", "loss")}
             return {**measured, **facts, "sameAs": same["arm"]}
+        if cell.arm == "filtered10":
+            facts["funnel"] = self._count_dropped(draw)
         return {**self._lab.measure_trained(draw, rows), **facts}
+
+    def _count_dropped(self, draw: Draw) -> dict[str, Any]:
+        funnel = self._judge_rows(draw, self._write(draw))
+        return {
+            "seen": funnel.report[FILTERS[0]]["seen"],
+            "dropped": dict(Counter(funnel.dropped_by.values())),
+            "trusted": funnel.report["consistency"]["trusted"],
+        }
+
+    def _check_pool(self, draw: Draw, results: Results) -> None:
+        """See that the repeat's synthetic rows are those of its finished cells.
+
+        Raises:
+            SystemExit: they were written elsewhere, and this machine writes others.
+        """
+        written = results.by_cell.get(Cell(draw.task.name, draw.seed - 1, "unfiltered10"))
+        digest = digest_rows([*draw.seeds, *self._write(draw)])
+        if written and written["rowsDigest"] != digest:
+            name = f"{draw.task.name}, repeat {draw.seed - 1}"
+            raise SystemExit(
+                f"Cells of {name}, were trained on other synthetic rows than this machine writes. "
+                "Go on in the --out of those cells, or name a new file with --results."
+            )
 
     def _choose_rows(self, arm: str, draw: Draw) -> list[Example]:
         """What an arm is trained on; the real rows are always among them."""

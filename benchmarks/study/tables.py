@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ PROBE_ARMS = [PROBE + arm for arm in (*PLAYED, *WRITTEN)]
 TASKS = tuple(WORDINGS)
 
 
-def print_tables(results: Results, out: Path) -> None:
+def print_tables(results: Results) -> None:
     """Everything that can be said so far."""
     print(f"\n{len(results.by_cell)} finished cells\n")
     print_scores(results, ARMS)
@@ -29,7 +27,7 @@ def print_tables(results: Results, out: Path) -> None:
     print_scores(results, PROBE_ARMS)
     print_differences(results, PROBE_ARMS, "probe real", "the quick student on the real rows")
     print_rows(results)
-    print_funnels(out)
+    print_funnels(results)
 
 
 def read_hits(record: dict[str, Any]) -> np.ndarray:
@@ -147,21 +145,22 @@ def _average_sides(records: Sequence[dict[str, Any]], name: str) -> str:
     return " / ".join(sides)
 
 
-def print_funnels(out: Path) -> None:
+def print_funnels(results: Results) -> None:
     """How many rows each filter dropped, and in how many repeats label consistency was trusted."""
     print("| data set | repeats | rows |", " | ".join(FILTERS), "| quality | consistency trusted |")
     print("|---" * (len(FILTERS) + 5) + "|")
     for task in TASKS:
         funnels = [
-            json.loads(path.read_text(encoding="utf-8"))
-            for path in sorted(out.glob(f"rows/{task}-*-funnel.json"))
+            record["funnel"]
+            for cell, record in results.by_cell.items()
+            if (cell.arm, cell.task) == ("filtered10", task)
         ]
         if not funnels:
             continue
         dropped: Counter[str] = Counter()
         for funnel in funnels:
-            dropped.update(funnel["dropped_by"].values())
-        seen = sum(funnel["report"]["exactDuplicates"]["seen"] for funnel in funnels)
+            dropped.update(funnel["dropped"])
+        seen = sum(funnel["seen"] for funnel in funnels)
         counts = " | ".join(str(dropped[name]) for name in (*FILTERS, "quality"))
-        trusted = sum(funnel["report"]["consistency"]["trusted"] for funnel in funnels)
+        trusted = sum(funnel["trusted"] for funnel in funnels)
         print(f"| {task} | {len(funnels)} | {seen} | {counts} | {trusted} |")

@@ -19,12 +19,14 @@ from benchmarks.study.arms import (
 )
 from benchmarks.study.paired import compare_arms
 from benchmarks.study.results import Cell, Results
-from benchmarks.study.run import run_cells
+from benchmarks.study.run import Study, run_cells
 from benchmarks.study.tables import compare, read_hits
 from benchmarks.study.tasks import SEEDS_PER_CLASS, Draw, draw_repeat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.benchmarks.conftest import WriteTask
+
+from loam_runtime.data.examples import Example
 
 LABELS = ("HUM", "LOC", "NUM")
 
@@ -136,6 +138,40 @@ def test_same_rows_are_not_trained_twice(tmp_path: Path) -> None:
     for other in (Cell("sst2", 1, "filtered10"), Cell("trec6", 0, "filtered10")):
         assert results.find_same_rows(other, "x") is None
     assert results.find_same_rows(Cell("sst2", 0, "filtered10"), "y") is None
+
+
+class StubLab:
+    """Writes rows as its machine does, and trains nothing."""
+
+    def __init__(self, word: str) -> None:
+        self._word = word
+
+    def write_rows(self, draw: Draw, per_class: int, temperature: float, seed: int):
+        rows = [
+            Example(f"{label}{place}", f"{self._word} {label} {place}", label)
+            for label in draw.task.labels
+            for place in range(per_class)
+        ]
+        return rows, {}
+
+    def measure_trained(self, draw: Draw, rows: list[Example]) -> dict[str, Any]:
+        return {"raw": "1", "calibrated": "1", "loss": 0.0}
+
+
+def test_another_machine_mixes_no_rows(draw: Draw, tmp_path: Path) -> None:
+    """Finished cells travel with the repository, the rows that they were trained on do not: where
+    they would be written differently, arms of one repeat would compare two sets of rows."""
+    results = Results(tmp_path / "results.jsonl")
+
+    def measure(lab: StubLab, out: str, arm: str) -> dict[str, Any]:
+        study = Study(tmp_path, tmp_path / out, lab, 1)
+        return study.measure(Cell("trec6", 0, arm), results)
+
+    first = measure(StubLab("a"), "first", "unfiltered10")
+    assert measure(StubLab("a"), "second", "unfiltered5")["numRows"] < first["numRows"]
+    with pytest.raises(SystemExit, match="other synthetic rows"):
+        measure(StubLab("b"), "third", "unfiltered20")
+    measure(StubLab("b"), "third", "teacher0")  # no row of it is written
 
 
 def test_equal_arms_do_not_differ() -> None:
