@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,13 @@ from tests.tools.fault_teacher import Call, FaultTeacher, Reply, Script, serve_s
 
 from loam_runtime.errors import BudgetError, CredentialsError, TeacherError
 from loam_runtime.synthesis.budget import BudgetLedger
-from loam_runtime.synthesis.client import TeacherClient, Usage
+from loam_runtime.synthesis.client import TeacherClient
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
 from loam_runtime.synthesis.journal import Journal
 from loam_runtime.synthesis.openai_teacher import OpenAICompatibleTeacher
 from loam_runtime.synthesis.pacing import RetryPolicy
+from loam_runtime.synthesis.refusals import MOST_IN_A_ROW
+from loam_runtime.synthesis.usage import Usage
 
 QUICK = RetryPolicy(
     base_delay_seconds=0.01,
@@ -70,6 +73,11 @@ def ask(
     return asyncio.run(work())
 
 
+def refuse_prompt(status: int) -> Reply:
+    error = {"message": "the prompt is filtered", "code": "content_filter"}
+    return Reply(status=status, raw_body=json.dumps({"error": error}))
+
+
 def answer_after(fault: Reply, times: int = 1) -> Script:
     """Each question meets the fault first, then is answered."""
 
@@ -86,12 +94,13 @@ def answer_after(fault: Reply, times: int = 1) -> Script:
         Reply(status=500),
         Reply(status=502),
         Reply(status=503),
+        Reply(status=520),
         Reply(drop=True),
         Reply(raw_body="<html>gateway</html>"),
         Reply(raw_body='{"choices": []}'),
         Reply(raw_body='{"object": "chat.completion"}'),
     ],
-    ids=["429", "500", "502", "503", "dropped", "not JSON", "no choices", "no body"],
+    ids=["429", "500", "502", "503", "520", "dropped", "not JSON", "no choices", "no body"],
 )
 def test_passing_fault(tmp_path: Path, fault: Reply) -> None:
     """A fault that passes costs one retry per request and no answer; it is never cached."""
@@ -158,6 +167,114 @@ def test_one_bad_prompt(tmp_path: Path) -> None:
         answers, usage = ask(server.base_url, tmp_path, make_requests(6))
     assert all(answers)
     assert (usage.reused, usage.requests) == (5, 1)
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_one_refused_prompt(tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int) -> None:
+    """A prompt that a content filter stops, or that is too long, is given up alone, without a
+    second try and with the endpoint's words; else it would end the run, in each start again."""
+    bad = {"question 3", "question 4"}
+
+    def script(call: Call) -> Reply:
+        return refuse_prompt(status) if call.question in bad else Reply(text="fine")
+
+    requests = make_requests(6)
+    with serve_script(script) as server:
+        answers, usage = ask(server.base_url, tmp_path, requests, concurrency=1)
+        assert [answer is None for answer in answers] == [i in (3, 4) for i in range(6)]
+        assert (usage.given_up, usage.retries, server.num_requests) == (2, 0, 6)
+        again, usage = ask(server.base_url, tmp_path, requests, concurrency=1)
+    assert again == answers
+    assert (usage.given_up, usage.reused, server.num_requests) == (2, 4, 8)
+    assert caplog.text.count("the prompt is filtered") == 2  # once a start
+
+
+def test_a_prompt_refused_before_any_answer(tmp_path: Path) -> None:
+    """A refusal comes sooner than an answer: it waits for what is under way before it ends the
+    run."""
+    has_refused = threading.Event()
+
+    def script(call: Call) -> Reply:
+        if call.question == "question 0":
+            has_refused.set()
+            return refuse_prompt(400)
+        has_refused.wait(30)
+        time.sleep(0.2)  # the teacher's own latency
+        return Reply(text="fine")
+
+    with serve_script(script) as server:
+        answers, usage = ask(server.base_url, tmp_path, make_requests(12), policy=PATIENT)
+    assert [answer is None for answer in answers] == [i == 0 for i in range(12)]
+    assert usage.given_up == 1
+
+
+def test_an_endpoint_that_begins_to_refuse_all(tmp_path: Path) -> None:
+    """That nothing else is answered is no matter of single prompts: the run ends with the
+    endpoint's words, and the queue is not drained for nothing."""
+
+    def script(call: Call) -> Reply:
+        return Reply(text="fine") if call.number < 5 else refuse_prompt(400)
+
+    with serve_script(script) as server:
+        with pytest.raises(TeacherError, match="the prompt is filtered"):
+            ask(server.base_url, tmp_path, make_requests(200), concurrency=4)
+        assert server.num_requests <= 5 + MOST_IN_A_ROW + 2 * 4
+
+
+def test_pauses_grow_where_none_is_asked_for(tmp_path: Path) -> None:
+    """An endpoint that refuses for load and names no pause is asked ever more seldom, although
+    such a refusal uses up no try; else each request would come ten times a second."""
+    seen: list[float] = []
+
+    def script(call: Call) -> Reply:
+        seen.append(time.monotonic())
+        return Reply(status=503) if call.attempt < 7 else Reply(text="fine")
+
+    policy = replace(PATIENT, max_tries=2, base_delay_seconds=0.01, max_delay_seconds=10.0)
+    with serve_script(script) as server:
+        answers, usage = ask(server.base_url, tmp_path, make_requests(1), policy=policy)
+    assert all(answers)
+    assert usage.retries == 7
+    pauses = [later - earlier for earlier, later in pairwise(seen)]
+    assert all(pause >= 0.01 * 2**number for number, pause in enumerate(pauses))
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "is_own"),
+    [
+        ("", "{url}", True),
+        ("{url}", "{url}/", True),
+        ("{url}", "", False),  # an address of this machine as well: another program may listen
+        ("{url}", "https://api.openai.com/v1", False),
+    ],
+)
+def test_key_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, environment: str, is_own: bool
+) -> None:
+    """OPENAI_API_KEY and the account beside it go to the environment's address alone: a judge of
+    another provider must not receive them."""
+    with serve_script(lambda call: Reply(text="fine")) as server:
+        monkeypatch.setenv("OPENAI_API_KEY", "own-key")
+        monkeypatch.setenv("OPENAI_ORG_ID", "own-account")
+        monkeypatch.setenv("OPENAI_BASE_URL", environment.format(url=server.base_url))
+        ask(given.format(url=server.base_url), tmp_path, make_requests(1), key="")
+    (headers,) = server.headers
+    assert headers["Authorization"] == ("Bearer own-key" if is_own else None)
+    assert headers["OpenAI-Organization"] == ("own-account" if is_own else None)
+
+
+def test_a_key_given_goes_where_it_was_given_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key of its own goes before the environment's, whose account it does not belong to."""
+    monkeypatch.setenv("OPENAI_API_KEY", "own-key")
+    monkeypatch.setenv("OPENAI_ORG_ID", "own-account")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with serve_script(lambda call: Reply(text="fine")) as server:
+        ask(server.base_url, tmp_path, make_requests(1))
+    (headers,) = server.headers
+    assert headers["Authorization"] == "Bearer secret-key"
+    assert headers["OpenAI-Organization"] is None
 
 
 def test_slow_teacher(tmp_path: Path) -> None:
@@ -349,6 +466,25 @@ def test_schema_where_it_is_taken(tmp_path: Path) -> None:
         ask(server.base_url, tmp_path / "b", requests[:1])
     schema = server.bodies[0]["response_format"]["json_schema"]["schema"]
     assert schema["properties"]["rows"]["items"]["required"] == ["input"]
+
+
+def test_a_prompt_that_is_refused_costs_no_schema(tmp_path: Path) -> None:
+    """A content filter speaks of one prompt: taken for a refusal of the schema, it would leave all
+    later answers without one."""
+
+    def script(call: Call) -> Reply:
+        bad = refuse("prompt", "content_filter", "The prompt was filtered.")
+        return bad if call.question == "question 3" else Reply(text="fine")
+
+    requests = [
+        TeacherRequest((("user", f"question {number}"),), max_tokens=50, row_keys=("input",))
+        for number in range(6)
+    ]
+    with serve_script(script) as server:
+        answers, usage = ask(server.base_url, tmp_path, requests, concurrency=1)
+    assert [bool(answer) for answer in answers] == [True, True, True, False, True, True]
+    assert usage.given_up == 1
+    assert all("response_format" in body for body in server.bodies)
 
 
 def refuse_parameters(call: Call) -> Reply:

@@ -271,7 +271,7 @@ def test_characters_that_no_file_takes(tmp_path: Path) -> None:
     assert len(first.kept) == 20
     assert first.kept.to_dict() == second.kept.to_dict()
     reasons = {item["reason"] for item in first.rejected if item["filter"] == "malformed"}
-    assert "a broken character" in reasons
+    assert "half a surrogate pair, which is no character" in reasons
     write_json_lines(first.rejected, tmp_path / "rejected.jsonl")
     assert read_json_lines(tmp_path / "rejected.jsonl") == first.rejected
 

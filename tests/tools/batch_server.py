@@ -5,8 +5,10 @@ from __future__ import annotations
 import email
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -20,6 +22,9 @@ class BatchServer:
         is_held: batches stay in progress.
         failure: why every batch fails, or "".
         lose_next: the next batch is made, and the connection cut before its id is told.
+        num_blips: looks that fail before one succeeds, by what is looked at: batches, files.
+        num_unmade: batches that are refused while the first one is in work; then all are done.
+        headers: of every request.
     """
 
     def __init__(self) -> None:
@@ -30,6 +35,10 @@ class BatchServer:
         self.is_held = False
         self.failure = ""
         self.lose_next = False
+        self.num_blips: Counter[str] = Counter()
+        self.num_unmade = 0
+        self.headers: list[Message] = []
+        self.looked = threading.Event()
         self.base_url = ""
         self.num_answered = 0
 
@@ -54,6 +63,7 @@ class BatchServer:
     def show_batch(self, batch_id: str) -> dict:
         """A batch; it ends when it is looked at, unless all are held."""
         batch = self.batches[batch_id]
+        self.looked.set()
         if batch["status"] == "in_progress" and not self.is_held:
             if self.failure:
                 batch |= {
@@ -65,10 +75,25 @@ class BatchServer:
             made = [self._answer(json.loads(line)) for line in lines]
             batch["status"] = "completed"
             for name, is_error in (("output_file_id", False), ("error_file_id", True)):
-                part = [json.dumps(one).encode() for one in made if _is_error(one) is is_error]
+                # As UTF-8 and not as escapes: providers write it so.
+                lines = [json.dumps(one, ensure_ascii=False) for one in made]
+                part = [
+                    line.encode()
+                    for one, line in zip(made, lines, strict=True)
+                    if _is_error(one) is is_error
+                ]
                 if part:
                     batch[name] = self.add_file(b"\n".join(part))["id"]
         return batch
+
+    def refuses_batch(self) -> bool:
+        """Whether the batch that is asked for now is not made."""
+        if not self.num_unmade or not self.batches:
+            return False
+        self.looked.wait(30)  # so that the one that is in work is known to be
+        self.num_unmade -= 1
+        self.is_held = self.num_unmade > 0
+        return True
 
     def _answer(self, line: dict) -> dict:
         self.num_answered += 1
@@ -90,10 +115,14 @@ class _Handler(BaseHTTPRequestHandler):
     server_books: BatchServer
 
     def do_POST(self) -> None:
+        self.server_books.headers.append(self.headers)
         data = self.rfile.read(int(self.headers["Content-Length"]))
         books = self.server_books
         if self.path == "/v1/files":
             self._send(books.add_file(_read_upload(self.headers["Content-Type"], data)))
+            return
+        if books.refuses_batch():
+            self._send({"error": {"message": "busy"}}, status=500)
             return
         batch = books.add_batch(json.loads(data))
         if books.lose_next:
@@ -106,18 +135,29 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         parts = self.path.partition("?")[0].split("/")[2:]
         books = self.server_books
-        if parts == ["batches"]:
+        books.headers.append(self.headers)
+        if len(parts) > 1 and books.num_blips[parts[0]] > 0:
+            books.num_blips[parts[0]] -= 1
+            self._fail(is_cut=books.num_blips[parts[0]] % 2 == 1)
+        elif parts == ["batches"]:
             self._send({"object": "list", "data": list(books.batches.values()), "has_more": False})
         elif parts[0] == "batches":
             self._send(books.show_batch(parts[1]))
         else:
             self._send_bytes(books.files[parts[1]])
 
-    def _send(self, value: dict) -> None:
-        self._send_bytes(json.dumps(value).encode())
+    def _fail(self, *, is_cut: bool) -> None:
+        if is_cut:
+            self.close_connection = True
+            self.connection.close()
+        else:
+            self._send({"error": {"message": "busy"}}, status=503)
 
-    def _send_bytes(self, data: bytes) -> None:
-        self.send_response(200)
+    def _send(self, value: dict, status: int = 200) -> None:
+        self._send_bytes(json.dumps(value).encode(), status)
+
+    def _send_bytes(self, data: bytes, status: int = 200) -> None:
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

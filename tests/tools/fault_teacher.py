@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -55,7 +56,7 @@ class FaultTeacher:
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.bodies: list[dict] = []
-        self.times: list[float] = []
+        self.headers: list[Message] = []
         self.num_open = 0
         self.peak_open = 0
         self.release = threading.Event()
@@ -99,6 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         call = self.teacher.begin(body)
+        self.teacher.headers.append(self.headers)
         reply = self.teacher.script(call)
         is_delivered = False
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import unicodedata
 from hashlib import blake2b
 
-BROKEN = "\ufffd"  # stands where a character could not be read
 _INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
 
 
@@ -19,11 +18,16 @@ def clean_text(text: str) -> str:
 
 
 def mend_surrogates(text: str) -> str:
-    """The text as Unicode: pairs of surrogates joined, lone halves replaced by `BROKEN`.
+    """The text as Unicode: pairs of surrogates joined, lone halves replaced by U+FFFD.
 
     A half, which JSON can spell, cannot be written to a file.
     """
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def has_half_pair(text: str) -> bool:
+    """Whether there is half a surrogate pair."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def collapse_spaces(text: str) -> str:

@@ -80,7 +80,7 @@ CATALOG: tuple[MetricSpec, ...] = (
     MetricSpec(
         "teacher_cost",
         "counter",
-        "Money the answers of the teacher or the judge cost, in the currency of the prices.",
+        "Money charged for the teacher or the judge, in the currency of the prices.",
         {"respondent": RESPONDENTS},
     ),
     MetricSpec("training_loss", "gauge", "Loss of the last step, nats per supervised token."),

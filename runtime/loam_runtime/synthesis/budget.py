@@ -107,24 +107,29 @@ class BudgetLedger:
         self._turn = asyncio.Lock()
         self._is_spent = False
 
-    async def reserve(self, worst: Amount) -> None:
-        """Charge the worst case; waits while open requests may still give room back.
+    async def reserve(self, worst: Sequence[Amount]) -> int:
+        """Charge the worst case of one call's requests; returns how many of the first may go out.
 
-        First come, first served: a smaller one that passed would make it a matter of time which
-        requests a budget pays for.
+        Waits while open requests may still give room back. First come, first served: a smaller
+        one that passed would make it a matter of time which requests a budget pays for. For the
+        same reason a call is cut to what fits only once nothing else is open.
+
+        Args:
+            worst: of each request of the call, at least one.
 
         Raises:
-            BudgetError: even if every open request cost nothing, this one would not fit, or an
-                earlier one did not.
+            BudgetError: even if every open request cost nothing, the first one would not fit, or
+                an earlier one did not.
         """
         async with self._turn:
-            while self._is_spent or not self._fits(self.spent + self._open + worst):
-                if self._is_spent or not self._fits(self.spent + worst):
+            while not (count := self._count_room(worst)):
+                if self._is_spent or not self._fits(self.spent + worst[0]):
                     self._is_spent = True
                     raise self._describe()
                 self._settled.clear()
                 await self._settled.wait()
-            self._open += worst
+            self._open += sum(worst[:count], Amount())
+            return count
 
     def settle(self, reserved: Amount, spent: Amount | None) -> None:
         """Replace a reservation by its cost; None where the endpoint did no work."""
@@ -154,6 +159,21 @@ class BudgetLedger:
     def reopen(self) -> None:
         """Let requests that fit go out again, after one that did not."""
         self._is_spent = False
+
+    def _count_room(self, worst: Sequence[Amount]) -> int:
+        """How many of the first may go out now."""
+        if self._is_spent:
+            return 0
+        if self._fits(self.spent + self._open + sum(worst, Amount())):
+            return len(worst)
+        if self._open != Amount():
+            return 0
+        total = self.spent
+        for place, cost in enumerate(worst):
+            total += cost
+            if not self._fits(total):
+                return place
+        return len(worst)
 
     def _fits(self, total: Amount) -> bool:
         most = self._most

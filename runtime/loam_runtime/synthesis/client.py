@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from loam_runtime.errors import BudgetError, LoamError, TeacherError
 from loam_runtime.observability.monitor import NullMonitor, StageMonitor
@@ -15,34 +16,15 @@ from loam_runtime.synthesis.faults import AttemptFailed, TeacherRefused
 from loam_runtime.synthesis.health import Health
 from loam_runtime.synthesis.journal import Journal, Receipt
 from loam_runtime.synthesis.pacing import AdaptiveLimit, RetryPolicy
+from loam_runtime.synthesis.refusals import Refusals
 from loam_runtime.synthesis.teachers import Teacher
+from loam_runtime.synthesis.usage import Tally, Usage
+
+logger = logging.getLogger(__name__)
 
 Answers = list[TeacherAnswer | None]
 # Of each limit of the budget, for questions beside its purpose.
 ASIDE_SHARE = 0.05
-
-
-@dataclass(slots=True)
-class Usage:
-    """What the teacher was asked for and what it cost, in this start of the run.
-
-    Attributes:
-        requests: answered requests (and charged ones that were not).
-        reused: answers taken from the journal.
-        retries: attempts beyond the first.
-        rate_limited: attempts the endpoint refused for load.
-        empty: answers without text.
-        given_up: requests that failed every try.
-    """
-
-    requests: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    reused: int = 0
-    retries: int = 0
-    rate_limited: int = 0
-    empty: int = 0
-    given_up: int = 0
 
 
 class TeacherClient:
@@ -69,18 +51,24 @@ class TeacherClient:
         monitor: StageMonitor | None = None,
         respondent: Respondent = "teacher",
     ) -> None:
-        self.usage = Usage()
         self.prices = prices or PriceList()
         self._teacher = teacher
         self._journal = journal
         self._budget = budget
         self._policy = policy or RetryPolicy()
-        self._monitor = monitor or NullMonitor()
+        self._tally = Tally(monitor or NullMonitor(), respondent)
         self._who = respondent
         self._limit = AdaptiveLimit(teacher.concurrency)
         self._health = Health(self._policy)
+        self._refusals = Refusals()
+        self._has_told_refusal = False
         self._failure: LoamError | None = None
         self._is_stopping = asyncio.Event()
+
+    @property
+    def usage(self) -> Usage:
+        """What was asked for, in this start of the run."""
+        return self._tally.usage
 
     @property
     def spent(self) -> Amount:
@@ -94,19 +82,20 @@ class TeacherClient:
     ) -> Answers:
         """All answers, in the order of the requests; None where every try failed.
 
-        Batches are cut from the whole list, answered requests included, so that a run that is
-        killed and started again generates with the same batches.
+        Equal requests are asked once. Batches are cut from the whole list, answered requests
+        included, so that a run that is killed and started again generates with the same batches.
 
         Args:
-            on_answer: called as each answer is durable, in any order.
+            on_answer: called as each answer is durable, in any order, once for equal requests.
 
         Raises:
             BudgetError: the budget is spent; what was open has been waited for and kept.
             CredentialsError, TeacherError: the teacher refuses, or is down.
         """
         self._health.resume()
+        distinct = list(dict.fromkeys(requests))
         size = self._teacher.batch_size
-        batches = [requests[start : start + size] for start in range(0, len(requests), size)]
+        batches = [distinct[start : start + size] for start in range(0, len(distinct), size)]
         tasks = [asyncio.create_task(self._ask_batch(batch, on_answer)) for batch in batches]
         watch = asyncio.create_task(self._cancel_on_failure(tasks))
         try:
@@ -122,7 +111,8 @@ class TeacherClient:
             await asyncio.gather(*tasks, return_exceptions=True)
         if self._failure is not None:
             raise self._failure
-        return [answer for part in parts for answer in part]
+        answers = dict(zip(distinct, itertools.chain(*parts), strict=True))
+        return [answers[request] for request in requests]
 
     async def ask_while_paid(self, requests: Sequence[TeacherRequest]) -> Answers:
         """What `ask_many` returns, with None also for what the budget did not reach.
@@ -172,7 +162,7 @@ class TeacherClient:
         missing = [i for i, key in enumerate(keys) if known[key] is None]
         self._note_reused(len(requests) - len(missing))
         if missing:
-            fresh = await self._try_until_answered(
+            fresh = await self._ask_in_parts(
                 [requests[i] for i in missing], [keys[i] for i in missing]
             )
             known.update({keys[i]: made for i, made in zip(missing, fresh, strict=True)})
@@ -185,9 +175,20 @@ class TeacherClient:
     def _compute_key(self, request: TeacherRequest) -> str:
         return request.compute_key(self._teacher.model, self._teacher.endpoint)
 
+    async def _ask_in_parts(
+        self, requests: Sequence[TeacherRequest], keys: Sequence[str]
+    ) -> Answers:
+        """One call, or several where the budget does not hold the worst case of all at once."""
+        answers: Answers = []
+        while len(answers) < len(requests):
+            start = len(answers)
+            answers += await self._try_until_answered(requests[start:], keys[start:])
+        return answers
+
     async def _try_until_answered(
         self, requests: Sequence[TeacherRequest], keys: Sequence[str]
     ) -> Answers:
+        """Answers to the first requests, to as many as one call took; None for those given up."""
         num_failures = num_attempts = 0
         await self._pause(max(self._journal.find_wait_seconds(key) for key in keys))
         while not self._is_stopping.is_set():
@@ -198,20 +199,20 @@ class TeacherClient:
                 # Outside the slot: the next request need not wait for this one's disk.
                 return await self._keep(receipts)
             except AttemptFailed as failure:
-                is_new = not num_attempts and not failure.is_rate_limit
+                is_new = not (num_attempts or failure.is_rate_limit or failure.is_up)
                 self._health.record_failure(failure.reason, is_first=is_new)
                 num_attempts += 1
                 # Refused for load, or in an outage: the fault is not the request's.
                 num_failures += failure.is_charged and not self._health.is_open
                 if not self._may_try_again(failure, num_failures):
-                    self.usage.given_up += len(requests)
-                    self._monitor.count(
-                        "teacher_requests", len(requests), respondent=self._who, outcome="failed"
-                    )
+                    self._tally.add_given_up(len(requests))
                     break
-                await self._pause(self._policy.choose_delay(failure, num_failures))
+                await self._pause(self._policy.choose_delay(failure, num_attempts))
                 self.usage.retries += 1
             except TeacherRefused as refusal:
+                if not refusal.is_final:
+                    self._give_up_refused(refusal)
+                    break
                 self._stop(refusal.error)
             except LoamError as error:
                 self._stop(error)
@@ -220,16 +221,23 @@ class TeacherClient:
     async def _attempt(
         self, requests: Sequence[TeacherRequest], keys: Sequence[str]
     ) -> list[Receipt | None]:
-        """Make one call, charged with its worst case before it goes out."""
-        worst = [self.prices.reserve(request) for request in requests]
+        """Make one call, charged with its worst case before it goes out.
+
+        It takes the first requests alone where a batch made before, or the budget, ends there.
+        """
+        most = self._journal.count_batched(keys) or len(keys)
+        worst = [self.prices.reserve(request) for request in requests[:most]]
+        worst = worst[: await self._budget.reserve(worst)]
+        requests, keys = requests[: len(worst)], keys[: len(worst)]
         reserved = sum(worst, Amount())
-        await self._budget.reserve(reserved)
-        spent: Amount | None = reserved  # whatever goes wrong from here on may be billed
+        spent: Amount | None = None
         try:
             self._raise_if_stopping()
+            spent = reserved  # whatever goes wrong from here on may be billed
             for key, request, cost in zip(keys, requests, worst, strict=True):
                 self._journal.record_ask(key, request, cost)
-            answers = await self._teacher.answer(requests)
+            with self._refusals.watch():
+                answers = await self._teacher.answer(requests)
             costs = [self.prices.charge(answer) if answer else Amount() for answer in answers]
             spent = sum(costs, Amount())
             self._note_success()
@@ -241,8 +249,13 @@ class TeacherClient:
                 for key, cost in zip(keys, worst, strict=True):
                     self._journal.record_refusal(key, cost, failure.retry_after_seconds)
             raise
+        except TeacherRefused as refusal:
+            # In the slot, so that nothing more goes out until it is known.
+            refusal.is_final = refusal.is_final or not await self._refusals.is_alone()
+            raise
         finally:
             self._budget.settle(reserved, spent)
+            self._tally.add_cost(spent or Amount())
         return [
             self._take(key, answer, reserved, cost)
             for key, answer, reserved, cost in zip(keys, answers, worst, costs, strict=True)
@@ -252,7 +265,7 @@ class TeacherClient:
         self, key: str, answer: TeacherAnswer | None, reserved: Amount, cost: Amount
     ) -> Receipt | None:
         if answer is None:
-            self.usage.given_up += 1
+            self._tally.add_given_up(1)
             self._journal.record_refusal(key, reserved)
             return None
         return Receipt(key, answer, reserved, cost)
@@ -261,43 +274,31 @@ class TeacherClient:
         """Hand answers out once they are durable."""
         receipts = [receipt for receipt in made if receipt is not None]
         await self._journal.record_answers(receipts)
-        answers = [receipt.answer for receipt in receipts]
-        for answer in answers:
-            self.usage.requests += 1
-            self.usage.prompt_tokens += answer.prompt_tokens
-            self.usage.completion_tokens += answer.completion_tokens
-            self.usage.empty += not answer.text.strip()
-            self._monitor.count(
-                "teacher_tokens", answer.prompt_tokens, respondent=self._who, direction="prompt"
-            )
-            self._monitor.count(
-                "teacher_tokens",
-                answer.completion_tokens,
-                respondent=self._who,
-                direction="completion",
-            )
-        self._monitor.count("teacher_requests", len(answers), respondent=self._who, outcome="ok")
-        money = sum((receipt.cost for receipt in receipts), Amount()).money
-        if money:
-            self._monitor.count("teacher_cost", money, respondent=self._who)
+        self._tally.add_answers([receipt.answer for receipt in receipts])
         return [receipt and receipt.answer for receipt in made]
 
     def _note_reused(self, num_answers: int) -> None:
-        self.usage.reused += num_answers
+        self._tally.add_reused(num_answers)
         if num_answers:
-            self._monitor.count(
-                "teacher_requests", num_answers, respondent=self._who, outcome="cached"
-            )
+            self._refusals.record_answer()
 
     def _note_success(self) -> None:
         self._limit.record_success()
         self._health.record_answer()
+        self._refusals.record_answer()
 
     def _note_failure(self, failure: AttemptFailed) -> None:
-        self._monitor.count("teacher_requests", respondent=self._who, outcome="retried")
+        self._tally.add_failure(failure)
         if failure.is_rate_limit:
-            self.usage.rate_limited += 1
             self._limit.record_rate_limit()
+        if failure.is_up:
+            self._health.resume()
+
+    def _give_up_refused(self, refusal: TeacherRefused) -> None:
+        self._tally.add_given_up(1)
+        if not self._has_told_refusal:
+            self._has_told_refusal = True
+            logger.warning("a request is given up, others go on: %s", refusal.error.message)
 
     def _may_try_again(self, failure: AttemptFailed, num_failures: int) -> bool:
         if failure.retry_after_seconds > self._policy.patience_seconds:

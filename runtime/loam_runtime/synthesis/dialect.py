@@ -19,6 +19,11 @@ _LIMIT, _OTHER_LIMIT = "max_tokens", "max_completion_tokens"
 _OPTIONAL = ("temperature", "top_p", "top_k", "stop")
 _FORM = "response_format"
 _CODES = ("unsupported_parameter", "unsupported_value", "unknown_parameter")
+# The fault is this one prompt's, whatever else was sent with it.
+_PROMPT_CODES = (
+    *("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"),
+    *("context_length_exceeded", "string_above_max_length"),
+)
 # A value out of range is the user's to correct, and no reason to leave it out in silence.
 _WORDS = re.compile(
     r"unsupported|not supported|does not support|not permitted|unrecognized|unknown|deprecated",
@@ -72,6 +77,8 @@ def _find_refused(reply: object, sent: Mapping[str, object]) -> str:
     """
     error = reply.get("error") if isinstance(reply, Mapping) else None
     details = error if isinstance(error, Mapping) else {}
+    if details.get("code") in _PROMPT_CODES:
+        return ""
     words = str(details.get("message") or json.dumps(error or reply))
     asked = [name for name in (_LIMIT, *_OPTIONAL, _FORM) if name in sent]
     if details.get("code") in _CODES or _WORDS.search(words):

@@ -12,6 +12,10 @@ from loam_runtime.synthesis.faults import AttemptFailed, TeacherRefused
 # The endpoint says "not now" before doing any work.
 LOAD_STATUSES = frozenset({429, 503})
 RETRIED_STATUSES = LOAD_STATUSES | {408, 409, 500, 502, 504}
+FIRST_OF_PROXIES = 520  # gateways in front of an endpoint count on from here
+# Of the key, the account or the address. Any other 4xx may be of one prompt alone: it is too long,
+# or a content filter stops it.
+FINAL_STATUSES = frozenset({401, 402, 403, 404, 405, 407})
 
 
 def read_retry_after(headers: Mapping[str, str], now: float | None = None) -> float:
@@ -53,7 +57,7 @@ def translate_status(
                 remedy="Add credit or raise the quota, then run again: answers so far are kept.",
             )
         )
-    if status in RETRIED_STATUSES:
+    if status in RETRIED_STATUSES or status >= FIRST_OF_PROXIES:
         is_load = status in LOAD_STATUSES
         return AttemptFailed(
             f"HTTP {status}",
@@ -62,7 +66,10 @@ def translate_status(
             is_charged=not is_load,
         )
     words = details.get("message") or error or "no reason given"
-    return TeacherRefused(_describe_refusal(status, _shorten(str(words)), endpoint, model))
+    return TeacherRefused(
+        _describe_refusal(status, _shorten(str(words)), endpoint, model),
+        is_final=status in FINAL_STATUSES or not 400 <= status < 500,
+    )
 
 
 def _describe_refusal(
@@ -71,7 +78,8 @@ def _describe_refusal(
     if status in (401, 403):
         return CredentialsError(
             f"The endpoint {endpoint} refuses access (HTTP {status}).",
-            remedy="Check its key: openai.apiKeySecretRef of teacher or judge, or OPENAI_API_KEY.",
+            remedy="Check its key: openai.apiKeySecretRef of teacher or judge. OPENAI_API_KEY is "
+            "sent to OPENAI_BASE_URL alone (by default OpenAI's own).",
         )
     if status == 404:
         return TeacherError(

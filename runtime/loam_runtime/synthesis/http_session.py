@@ -18,10 +18,6 @@ from loam_runtime.synthesis.faults import AttemptFailed
 # meets the closing is lost and may be billed.
 KEEPALIVE_SECONDS = 4.0
 CONNECT_TIMEOUT_SECONDS = 30.0
-_ACCOUNT_HEADERS = {
-    "OPENAI_ORG_ID": "OpenAI-Organization",
-    "OPENAI_PROJECT_ID": "OpenAI-Project",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +38,22 @@ class HttpSession:
     Args:
         base_url: address that paths are relative to.
         api_key: sent as a bearer token where it is not empty.
+        headers: sent with every request.
         timeout_seconds: for one exchange.
     """
 
-    def __init__(self, base_url: str, api_key: str = "", *, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str = "",
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float,
+    ) -> None:
         self._base_url = base_url.rstrip("/")
         self._timeout_seconds = timeout_seconds
         self._proxy = _find_proxy(base_url)
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        for variable, header in _ACCOUNT_HEADERS.items():
-            if os.environ.get(variable):
-                headers[header] = os.environ[variable]
+        authorization = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         is_tls = base_url.startswith("https:")
         self._session = aiohttp.ClientSession(
             # No limit here: how many are open is the caller's business (`AdaptiveLimit`).
@@ -61,7 +62,7 @@ class HttpSession:
                 keepalive_timeout=KEEPALIVE_SECONDS,
                 ssl=_build_tls_context() if is_tls else True,
             ),
-            headers=headers,
+            headers={**(headers or {}), **authorization},
             timeout=aiohttp.ClientTimeout(
                 total=timeout_seconds, sock_connect=min(CONNECT_TIMEOUT_SECONDS, timeout_seconds)
             ),

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 OPENAI = "api.openai.com"  # stands for OpenAI's own address
 _OPENAI_URL = "https://api.openai.com/v1"
+_ACCOUNT_VARIABLES = {
+    "OpenAI-Organization": "OPENAI_ORG_ID",
+    "OpenAI-Project": "OPENAI_PROJECT_ID",
+}
 
 
 class OpenAICompatibleTeacher:
@@ -29,10 +33,16 @@ class OpenAICompatibleTeacher:
     Args:
         model: name the endpoint knows.
         base_url: address ending in /v1; by default OPENAI_BASE_URL, else OpenAI's own.
-        api_key: by default OPENAI_API_KEY. An endpoint other than OpenAI's own may need none.
+        api_key: by default OPENAI_API_KEY, where the address is the environment's own too: a key
+            must not go to an address that it was not made for, this machine's included. An
+            endpoint other than OpenAI's own may need none.
         concurrency: most requests open at once.
         timeout_seconds: for one answer, from the moment it is sent: waiting for a free slot does
             not count.
+
+    Attributes:
+        account_headers: by header, OPENAI_ORG_ID and OPENAI_PROJECT_ID, or "" where they are not
+            set or the address is not the environment's own.
 
     Raises:
         CredentialsError: OpenAI's own endpoint without a key.
@@ -55,7 +65,12 @@ class OpenAICompatibleTeacher:
         self.endpoint = base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI
         self.concurrency = concurrency
         self._timeout_seconds = timeout_seconds
-        self.api_key = api_key or os.environ.get("OPENAI_API_KEY", "")
+        is_own = _is_of_environment(self.endpoint)
+        self.api_key = api_key or (os.environ.get("OPENAI_API_KEY", "") if is_own else "")
+        self.account_headers = {
+            header: os.environ.get(variable, "") if is_own else ""
+            for header, variable in _ACCOUNT_VARIABLES.items()
+        }
         if not self.api_key and self.endpoint == OPENAI:
             raise CredentialsError(
                 "The teacher's API key is missing.",
@@ -79,7 +94,7 @@ class OpenAICompatibleTeacher:
     @property
     def base_url(self) -> str:
         """The address in full."""
-        return _OPENAI_URL if self.endpoint == OPENAI else self.endpoint
+        return _locate(self.endpoint)
 
     def build_body(self, request: TeacherRequest) -> dict[str, object]:
         """The JSON of a request."""
@@ -113,9 +128,22 @@ class OpenAICompatibleTeacher:
             from loam_runtime.synthesis.http_session import HttpSession
 
             self._session = HttpSession(
-                self.base_url, self.api_key, timeout_seconds=self._timeout_seconds
+                self.base_url,
+                self.api_key,
+                headers={name: value for name, value in self.account_headers.items() if value},
+                timeout_seconds=self._timeout_seconds,
             )
         return self._session
+
+
+def _locate(endpoint: str) -> str:
+    return _OPENAI_URL if endpoint == OPENAI else endpoint
+
+
+def _is_of_environment(endpoint: str) -> bool:
+    """Whether OPENAI_API_KEY and the account beside it are for this address."""
+    own = os.environ.get("OPENAI_BASE_URL") or _OPENAI_URL
+    return _locate(endpoint).rstrip("/") == own.rstrip("/")
 
 
 def _describe_form(request: TeacherRequest) -> dict[str, object]:

@@ -87,7 +87,9 @@ class RetryPolicy:
 
     Attributes:
         max_tries: attempts of one request that fail for other reasons than load.
-        base_delay_seconds: first pause where the endpoint names none; doubles up to the maximum.
+        base_delay_seconds: the shortest first pause where the endpoint names none (the longest is
+            twice that); both double with every attempt of the request, whatever it failed for.
+        max_delay_seconds: where the doubling ends.
         patience_seconds: longest time without any answer before the teacher counts as down; also
             the longest Retry-After that is waited for.
         first_patience_seconds: the same as long as it has never answered: a wrong address should
@@ -100,10 +102,16 @@ class RetryPolicy:
     patience_seconds: float = 180.0
     first_patience_seconds: float = 60.0
 
-    def choose_delay(self, failure: AttemptFailed, num_failures: int) -> float:
-        """Seconds until the next attempt: never sooner than the endpoint asked, with jitter."""
+    def choose_delay(self, failure: AttemptFailed, num_attempts: int) -> float:
+        """Seconds until the next attempt: never sooner than the endpoint asked, with jitter.
+
+        Args:
+            num_attempts: of this request so far, refusals for load included: what an overloaded
+                endpoint gets must become less.
+        """
         asked = failure.retry_after_seconds
         if asked > 0:
             return asked * random.uniform(1.0, 1.15)
-        longest = min(self.max_delay_seconds, self.base_delay_seconds * 2**num_failures)
+        num_doublings = min(num_attempts, 30)  # with a thousand a float overflows
+        longest = min(self.max_delay_seconds, self.base_delay_seconds * 2**num_doublings)
         return longest * random.uniform(0.5, 1.0)

@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from loam_runtime.errors import TeacherError
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
@@ -20,8 +23,11 @@ from loam_runtime.synthesis.http_failures import translate_status
 from loam_runtime.synthesis.openai_teacher import OpenAICompatibleTeacher, read_completion
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+    from openai import APIError, AsyncOpenAI
     from openai.types import Batch
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 NAME = "loam_batch"  # key of the batch's metadata
@@ -43,6 +49,7 @@ class BatchTeacher:
     Args:
         online: the same teacher, asked one by one; says how a request is written.
         poll_seconds: first and longest pause between two looks at a batch.
+        patience_seconds: how long looks may fail before the run ends; the batch goes on.
 
     Attributes:
         book: set by whoever opens the journal; without it nothing outlives the process.
@@ -54,32 +61,34 @@ class BatchTeacher:
     language_model = None
 
     def __init__(
-        self, online: OpenAICompatibleTeacher, *, poll_seconds: tuple[float, float] = (5.0, 60.0)
+        self,
+        online: OpenAICompatibleTeacher,
+        *,
+        poll_seconds: tuple[float, float] = (5.0, 60.0),
+        patience_seconds: float = 1800.0,
     ) -> None:
         self.model = online.model
         self.endpoint = online.endpoint
         self.book: BatchBook | None = None
         self._online = online
         self._poll_seconds = poll_seconds
+        self._patience_seconds = patience_seconds
+        self._num_in_work = 0
         self._client: AsyncOpenAI | None = None
         self._refused: set[str] = set()  # batches that taught how to ask, and answered nothing
 
     async def answer(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer | None]:
         """See `Teacher`; None for a request that the batch did not answer."""
         by_key = {request.compute_key(self.model, self.endpoint): request for request in requests}
-        import openai
-
+        batch_id = await self._find_or_create(by_key)
+        self._num_in_work += 1
         try:
-            batch = await self._wait(await self._find_or_create(by_key))
+            batch = await self._wait(batch_id)
             answers = await self._read_answers(batch, by_key)
-        except openai.APIStatusError as exc:
-            raise self._translate(exc) from exc
-        except openai.APIConnectionError as exc:
-            # A batch that was made nevertheless is found again by its name.
-            reason = f"connection failed ({type(exc.__cause__ or exc).__name__})"
-            raise AttemptFailed(reason, is_charged=False) from exc
+        finally:
+            self._num_in_work -= 1
         if not answers and batch.id in self._refused:
-            raise AttemptFailed("a parameter refused", is_charged=False)
+            raise AttemptFailed("a parameter refused", is_charged=False, is_up=True)
         if not answers and batch.status != "completed":
             raise TeacherRefused(self._describe_failure(batch))
         return [answers.get(key) for key in by_key]
@@ -93,12 +102,20 @@ class BatchTeacher:
     async def _find_or_create(self, by_key: Mapping[str, TeacherRequest]) -> str:
         name = hashlib.sha256("\n".join(by_key).encode()).hexdigest()[:32]
         found = self.book.find_batch(name) if self.book is not None else ""
-        if found and self._is_of_no_use(await self._open().batches.retrieve(found)):
+        if found and self._is_of_no_use(await self._look_at(found)):
             found = ""
-        batch_id = found or await self._find_by_name(name) or await self._create(name, by_key)
+        batch_id = found or await self._make(name, by_key)
         if self.book is not None:
             self.book.record_batch(name, batch_id, list(by_key))
         return batch_id
+
+    async def _make(self, name: str, by_key: Mapping[str, TeacherRequest]) -> str:
+        import openai
+
+        try:
+            return await self._find_by_name(name) or await self._create(name, by_key)
+        except openai.APIError as exc:
+            raise self._translate(exc) from exc
 
     async def _find_by_name(self, name: str) -> str:
         """A batch whose id was lost between its making and the journal."""
@@ -120,10 +137,9 @@ class BatchTeacher:
             for key, request in by_key.items()
         ]
         data = "".join(json.dumps(line) + "\n" for line in lines).encode()
-        client = self._open()
-        file = await client.files.create(file=(f"{name}.jsonl", data), purpose="batch")
+        file = await self._open().files.create(file=(f"{name}.jsonl", data), purpose="batch")
         # Not repeated blindly: a second one would be paid too. It is looked for by its name.
-        batch = await client.with_options(max_retries=0).batches.create(
+        batch = await self._open_once().batches.create(
             input_file_id=file.id,
             endpoint="/v1/chat/completions",
             completion_window="24h",
@@ -134,19 +150,46 @@ class BatchTeacher:
     async def _wait(self, batch_id: str) -> Batch:
         pause, longest = self._poll_seconds
         while True:
-            batch = await self._open().batches.retrieve(batch_id)
+            batch = await self._look_at(batch_id)
             if batch.status in ENDED:
                 return batch
             await asyncio.sleep(pause)
             pause = min(longest, 1.5 * pause)
 
+    async def _look_at(self, batch_id: str) -> Batch:
+        return await self._insist(batch_id, lambda: self._open_once().batches.retrieve(batch_id))
+
+    async def _insist(self, batch_id: str, look: Callable[[], Awaitable[T]]) -> T:
+        """Look until it succeeds: what is paid is not lost to a blip, and looks are not charged.
+
+        Raises:
+            TeacherRefused: the endpoint refuses, or has failed for longer than the patience.
+        """
+        import openai
+
+        started, (pause, longest) = time.monotonic(), self._poll_seconds
+        while True:
+            try:
+                return await look()
+            except openai.APIError as exc:
+                failure = self._translate(exc)
+                if isinstance(failure, TeacherRefused):
+                    raise failure from exc
+                pause = max(pause, failure.retry_after_seconds)
+                if time.monotonic() + pause > started + self._patience_seconds:
+                    raise TeacherRefused(self._describe_silence(batch_id, failure)) from exc
+            logger.warning("batch %s: %s; looked at again", batch_id, failure.reason)
+            await asyncio.sleep(pause)
+            pause = min(longest, 2 * pause)
+
     async def _read_answers(
         self, batch: Batch, by_key: Mapping[str, TeacherRequest]
     ) -> dict[str, TeacherAnswer]:
         answers = {}
-        for file_id in (batch.output_file_id, batch.error_file_id):
-            content = await self._open().files.content(file_id) if file_id else None
-            for line in content.text.splitlines() if content else ():
+        for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
+            content = await self._insist(batch.id, partial(self._download, file_id))
+            # Not splitlines: an answer may hold U+2028 and the like as they are.
+            for line in content.split("\n"):
                 try:
                     record = json.loads(line)
                     key, response = record["custom_id"], record["response"]
@@ -157,6 +200,9 @@ class BatchTeacher:
                 except (ValueError, KeyError, TypeError, AttemptFailed):
                     continue  # this one request stays unanswered
         return answers
+
+    async def _download(self, file_id: str) -> str:
+        return (await self._open_once().files.content(file_id)).text
 
     def _write(self, request: TeacherRequest) -> dict[str, object]:
         """A request's body, without a schema: that it is refused would be known a day later."""
@@ -172,17 +218,39 @@ class BatchTeacher:
         has_ended = batch.status in ENDED
         return has_ended and (not batch.output_file_id or batch.id in self._refused)
 
-    def _translate(self, exc) -> AttemptFailed | TeacherRefused:
-        if exc.status_code in (404, 405, 501):
-            return TeacherRefused(
-                TeacherError(
-                    f"The endpoint {self.endpoint} offers no batches (HTTP {exc.status_code}).",
-                    remedy="Set openai.mode of teacher or judge to online.",
-                )
+    def _translate(self, exc: APIError) -> AttemptFailed | TeacherRefused:
+        """What a failure of one call means; a batch that was made nevertheless is found by name."""
+        status = getattr(exc, "status_code", None)
+        if status is None:
+            failure = AttemptFailed(f"connection failed ({type(exc.__cause__ or exc).__name__})")
+        elif status in (404, 405, 501):
+            return TeacherRefused(self._describe_missing(status))
+        else:
+            body = {"error": exc.body}
+            failure = translate_status(
+                status, exc.response.headers, body, self.endpoint, self.model
             )
-        body = {"error": exc.body}
-        return translate_status(
-            exc.status_code, exc.response.headers, body, self.endpoint, self.model
+        if isinstance(failure, TeacherRefused):
+            return TeacherRefused(failure.error)  # of the whole batch, not of one prompt
+        return AttemptFailed(
+            failure.reason,
+            retry_after_seconds=failure.retry_after_seconds,
+            is_rate_limit=failure.is_rate_limit,
+            is_charged=False,
+            is_up=self._num_in_work > 0,
+        )
+
+    def _describe_missing(self, status: int) -> TeacherError:
+        return TeacherError(
+            f"The endpoint {self.endpoint} offers no batches (HTTP {status}).",
+            remedy="Set openai.mode of teacher or judge to online.",
+        )
+
+    def _describe_silence(self, batch_id: str, failure: AttemptFailed) -> TeacherError:
+        return TeacherError(
+            f"The endpoint {self.endpoint} has not told for {self._patience_seconds:.0f} s what "
+            f"became of the batch {batch_id}; last failure: {failure.reason}.",
+            remedy="The batch goes on: the same command waits for it, and it is paid once.",
         )
 
     def _describe_failure(self, batch: Batch) -> TeacherError:
@@ -195,11 +263,20 @@ class BatchTeacher:
 
     def _open(self) -> AsyncOpenAI:
         if self._client is None:
-            from openai import AsyncOpenAI
+            from openai import AsyncOpenAI, Omit
 
             self._client = AsyncOpenAI(
                 base_url=self._online.base_url,
                 api_key=self._online.api_key or "none",
+                default_headers={
+                    # The package would send the environment's account to any address.
+                    name: value or Omit()
+                    for name, value in self._online.account_headers.items()
+                },
                 max_retries=3,
             )
         return self._client
+
+    def _open_once(self) -> AsyncOpenAI:
+        """The client without retries of its own."""
+        return self._open().with_options(max_retries=0)

@@ -85,7 +85,7 @@ async def ask_about_rows(
         for row, (answer, fault) in misfits.items()
         if answer is not None and not result.stopped
     }
-    result.num_repairs = len(repairs)
+    result.num_repairs = len(set(repairs.values()))
     again = await _ask(client, task, repairs, result)
     left = misfits | {row: (answer, fault) for row, (answer, fault) in again.items() if answer}
     result.faults.update(fault for row, (_, fault) in left.items() if row.id not in result.texts)

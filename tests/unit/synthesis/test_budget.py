@@ -22,10 +22,11 @@ COUNT = st.integers(0, 300)
     st.floats(0, 0.01),
     st.tuples(st.floats(0, 50), st.floats(0, 50)),
     st.lists(st.tuples(st.text(max_size=40), st.integers(1, 300), COUNT, COUNT, st.booleans())),
+    st.integers(1, 8),
 )
-def test_never_overspent(max_requests, max_tokens, max_cost, prices, asked):
-    """Whatever comes back, with however many requests open at once, and whatever the prices:
-    no limit is passed by a single request."""
+def test_never_overspent(max_requests, max_tokens, max_cost, prices, asked, size):
+    """Whatever comes back, with however many requests open at once, alone or in batches, and
+    whatever the prices: no limit is passed by a single request."""
     prices = PriceList(*prices)
 
     async def spend() -> None:
@@ -33,12 +34,13 @@ def test_never_overspent(max_requests, max_tokens, max_cost, prices, asked):
 
         async def ask(prompt, most, prompt_tokens, tokens, is_refused) -> None:
             request = TeacherRequest((("user", prompt),), max_tokens=most)
-            worst = prices.reserve(request)
-            await ledger.reserve(worst)
+            worst = [prices.reserve(request)] * size
+            count = await ledger.reserve(worst)
             await asyncio.sleep(0)
             prompt_tokens = min(prompt_tokens, request.bound_prompt_tokens())
             answer = TeacherAnswer("", prompt_tokens, min(tokens, most))
-            ledger.settle(worst, None if is_refused else prices.charge(answer))
+            spent = sum([prices.charge(answer)] * count, Amount())
+            ledger.settle(sum(worst[:count], Amount()), None if is_refused else spent)
             check()
 
         def check() -> None:
@@ -58,8 +60,8 @@ def test_waits_for_room() -> None:
 
     async def spend() -> int:
         ledger = BudgetLedger(max_tokens=100)
-        await ledger.reserve(Amount(1, 90))
-        second = asyncio.create_task(ledger.reserve(Amount(1, 50)))
+        await ledger.reserve([Amount(1, 90)])
+        second = asyncio.create_task(ledger.reserve([Amount(1, 50)]))
         await asyncio.sleep(0)
         assert not second.done()
         ledger.settle(Amount(1, 90), Amount(1, 20))
@@ -69,14 +71,30 @@ def test_waits_for_room() -> None:
     assert asyncio.run(spend()) == 20
 
 
+def test_a_batch_is_cut_once_nothing_else_is_open() -> None:
+    """What goes out of a batch depends on what was spent, and never on what happens to be open:
+    or else a run that is started again would make other batches than those in work."""
+
+    async def spend() -> tuple[int, int]:
+        ledger = BudgetLedger(max_tokens=100)
+        first = await ledger.reserve([Amount(1, 60)])
+        batch = asyncio.create_task(ledger.reserve([Amount(1, 25)] * 4))
+        await asyncio.sleep(0)
+        assert not batch.done()
+        ledger.settle(Amount(1, 60), Amount(1, 40))
+        return first, await batch
+
+    assert asyncio.run(spend()) == (1, 2)
+
+
 def test_a_smaller_request_does_not_pass_one_that_waits() -> None:
     """With several requests open the budget pays for those that it would pay for one by one; or
     else the rows of a spent budget would depend on how fast each answer came."""
 
     async def spend() -> list[bool]:
         ledger = BudgetLedger(max_tokens=100)
-        await ledger.reserve(Amount(1, 60))
-        waiting = [asyncio.create_task(ledger.reserve(Amount(1, most))) for most in (50, 30)]
+        await ledger.reserve([Amount(1, 60)])
+        waiting = [asyncio.create_task(ledger.reserve([Amount(1, most)])) for most in (50, 30)]
         await asyncio.sleep(0)
         assert not any(task.done() for task in waiting)
         ledger.settle(Amount(1, 60), Amount(1, 40))
@@ -96,7 +114,7 @@ def test_open_requests_count() -> None:
     async def spend() -> int:
         ledger = BudgetLedger(max_cost=1.0)
         worst = Amount(1, 100_000, PICOS // 10)
-        waiting = [asyncio.create_task(ledger.reserve(worst)) for _ in range(50)]
+        waiting = [asyncio.create_task(ledger.reserve([worst])) for _ in range(50)]
         await asyncio.sleep(0)
         num_sent = sum(task.done() for task in waiting)
         for task in waiting:
@@ -112,7 +130,7 @@ def test_message_says_what_was_spent() -> None:
 
     async def spend() -> None:
         ledger = BudgetLedger(2, max_cost=1.5, spent=Amount(2, 77, PICOS // 4))
-        await ledger.reserve(Amount(1, 1))
+        await ledger.reserve([Amount(1, 1)])
 
     with pytest.raises(BudgetError, match=r"2 of 2 requests and 0.2500 of 1.5000 in money.*kept"):
         asyncio.run(spend())
@@ -123,10 +141,10 @@ def test_refused_request_costs_nothing() -> None:
 
     async def spend() -> tuple[int, int]:
         ledger = BudgetLedger(max_tokens=100)
-        await ledger.reserve(Amount(1, 60))
+        await ledger.reserve([Amount(1, 60)])
         ledger.settle(Amount(1, 60), None)
         refused = ledger.spent.tokens
-        await ledger.reserve(Amount(1, 60))
+        await ledger.reserve([Amount(1, 60)])
         ledger.settle(Amount(1, 60), Amount(1, 60))
         return refused, ledger.spent.tokens
 
@@ -157,8 +175,8 @@ def test_a_spent_budget_is_spent_for_all() -> None:
     async def spend() -> None:
         ledger = BudgetLedger(max_tokens=100)
         with pytest.raises(BudgetError):
-            await ledger.reserve(Amount(1, 101))
-        await ledger.reserve(Amount(1, 1))
+            await ledger.reserve([Amount(1, 101)])
+        await ledger.reserve([Amount(1, 1)])
 
     with pytest.raises(BudgetError):
         asyncio.run(spend())

@@ -70,6 +70,20 @@ def test_answers_survive(tmp_path: Path) -> None:
     assert journal.spent == Amount(1, 15)
 
 
+def test_batches_are_known_by_their_keys(tmp_path: Path) -> None:
+    """A start that asks for more than a batch in work holds finds where that one ends."""
+
+    async def send() -> None:
+        async with Journal(tmp_path, "run") as journal:
+            journal.record_batch("name", "id", ["k1", "k2"])
+
+    asyncio.run(send())
+    journal = asyncio.run(reopen(tmp_path))
+    assert journal.count_batched(["k1", "k2", "k3"]) == 2
+    assert journal.count_batched(["k1", "k3", "k2"]) == 0
+    assert journal.count_batched(["k2", "k3"]) == 0
+
+
 def test_torn_last_line(tmp_path: Path) -> None:
     """A line torn by a kill costs that line alone, and the next one is not glued to it."""
     asyncio.run(record(tmp_path))

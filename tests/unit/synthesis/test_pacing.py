@@ -12,6 +12,7 @@ from loam_runtime.synthesis.faults import AttemptFailed
 from loam_runtime.synthesis.health import TRIP_AFTER, Health
 from loam_runtime.synthesis.http_failures import read_retry_after
 from loam_runtime.synthesis.pacing import AdaptiveLimit, RetryPolicy
+from loam_runtime.synthesis.refusals import MOST_IN_A_ROW, Refusals
 
 
 def test_burst_finds_the_cap() -> None:
@@ -30,6 +31,19 @@ def test_scattered_refusals_do_not_throttle() -> None:
     for number in range(1000):
         limit.record_rate_limit() if number % 10 == 0 else limit.record_success()
     assert limit.current > 55
+
+
+def test_share_of_refusals_that_is_borne() -> None:
+    """The limit falls where more than 13 % of what comes back is refused, and rises where less
+    is: the share that the documentation states."""
+    for percent, is_borne in ((12, True), (14, False)):
+        limit = AdaptiveLimit(1000)
+        for _ in range(500):
+            limit.record_rate_limit()
+        for number in range(2000):
+            is_refused = (number + 1) * percent // 100 > number * percent // 100
+            limit.record_rate_limit() if is_refused else limit.record_success()
+        assert (limit.current > 500) is is_borne
 
 
 def test_recovers_from_one() -> None:
@@ -88,11 +102,20 @@ async def _hold(limit: AdaptiveLimit) -> None:
         pass
 
 
-@given(st.floats(0.01, 100), st.integers(0, 20))
-def test_never_sooner_than_asked(asked: float, num_failures: int) -> None:
+@given(st.floats(0.01, 100), st.integers(1, 2000))
+def test_never_sooner_than_asked(asked: float, num_attempts: int) -> None:
     """Retry-After is a lower bound: an early retry is refused again, and may be punished."""
     failure = AttemptFailed("HTTP 429", retry_after_seconds=asked, is_rate_limit=True)
-    assert RetryPolicy().choose_delay(failure, num_failures) >= asked
+    assert RetryPolicy().choose_delay(failure, num_attempts) >= asked
+
+
+@given(st.integers(1, 2000))
+def test_pauses_double(num_attempts: int) -> None:
+    """From 0.1 to 0.2 s at first up to the maximum, in the long run as well: an attempt number
+    that overflows would end the run."""
+    delay = RetryPolicy().choose_delay(AttemptFailed("HTTP 503"), num_attempts)
+    longest = min(20.0, 0.1 * 2.0 ** min(num_attempts, 99))
+    assert longest / 2 <= delay <= longest
 
 
 @pytest.mark.parametrize(
@@ -125,6 +148,39 @@ def test_patience() -> None:
     assert not health.is_down
     now[0] = 112
     assert health.is_down
+
+
+def test_refused_before_the_first_answer() -> None:
+    """What is under way decides: one bad prompt among the first, which is refused sooner than any
+    other is answered, would else end every start of the run."""
+
+    async def use(is_answered: bool) -> bool:
+        refusals = Refusals()
+        with refusals.watch():
+            verdict = asyncio.create_task(refusals.is_alone())
+            await asyncio.sleep(0)
+            assert not verdict.done()
+        if is_answered:
+            refusals.record_answer()
+        return await verdict
+
+    assert asyncio.run(use(is_answered=True))
+    assert not asyncio.run(use(is_answered=False))
+
+
+def test_too_many_refused_in_a_row() -> None:
+    """Refusals without an answer between them are no matter of single prompts; with answers
+    between them a run may have any number."""
+
+    async def use() -> list[bool]:
+        refusals = Refusals()
+        for _ in range(2 * MOST_IN_A_ROW):
+            refusals.record_answer()
+            assert await refusals.is_alone()
+        refusals.record_answer()
+        return [await refusals.is_alone() for _ in range(MOST_IN_A_ROW)]
+
+    assert asyncio.run(use()) == [True] * (MOST_IN_A_ROW - 1) + [False]
 
 
 def test_breaker_lets_probes_through() -> None:

@@ -25,7 +25,9 @@ GOOD = "<rationale>A parcel that is late.</rationale><answer>Late parcels</answe
 BAD = "It is late, so delivery."
 
 
-def explain(server: FaultTeacher, folder: Path, max_requests: int = 0) -> RowAnswers:
+def explain(
+    server: FaultTeacher, folder: Path, max_requests: int = 0, explainer: SeedExplainer = EXPLAINER
+) -> RowAnswers:
     """One start of a run that asks about every row."""
 
     async def work() -> RowAnswers:
@@ -34,7 +36,7 @@ def explain(server: FaultTeacher, folder: Path, max_requests: int = 0) -> RowAns
             async with Journal(folder, "run") as journal:
                 budget = BudgetLedger(max_requests, spent=journal.spent)
                 client = TeacherClient(teacher, journal, budget)
-                return await ask_about_rows(client, EXPLAINER, EXPLAINER.list_rows())
+                return await ask_about_rows(client, explainer, explainer.list_rows())
         finally:
             await teacher.close()
 
@@ -70,6 +72,18 @@ def test_repair_shows_answer_and_fault(tmp_path: Path) -> None:
     assert "the parcel 3 is late" in before[1]["content"]
     assert shown == {"role": "assistant", "content": BAD}
     assert "no text between <rationale>" in fault["content"]
+
+
+def test_equal_rows_are_one_question(tmp_path: Path) -> None:
+    """A row that the seeds hold twice is asked about, and repaired, once; both have the answer."""
+    rows = (*ROWS, Example("twin", ROWS[3].input, ROWS[3].target))
+    brief = TaskBrief(rows, is_classification=True, label_names=BRIEF.label_names)
+    explainer = SeedExplainer(brief, SamplingSettings(max_tokens=64))
+    with serve_script(answer_row(3, BAD, GOOD)) as server:
+        made = explain(server, tmp_path, explainer=explainer)
+    assert len(made.texts) == 13
+    assert (made.num_repairs, server.num_requests) == (1, 13)
+    assert made.num_tokens == 13 * 60
 
 
 @pytest.mark.parametrize("second", [BAD, ""])

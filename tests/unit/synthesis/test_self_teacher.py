@@ -90,7 +90,7 @@ def test_stage_with_the_base_model_itself(language_model: LanguageModel, tmp_pat
         journal_dir=tmp_path,
     )
     filters = result.report["filters"]
-    assert list(filters)[-2:] == ["consistency", "quality"]
+    assert list(filters)[-2:] == ["quality", "consistency"]
     assert filters["consistency"]["trusted"] in (True, False)
     assert filters["consistency"]["seeds_measured"] == 12
     assert set(result.kept["target"]) <= {"billing", "delivery"}

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Protocol
 
 from loam_runtime.data.examples import Example, compute_example_id
-from loam_runtime.data.normalize import BROKEN, mend_surrogates
+from loam_runtime.data.normalize import has_half_pair, mend_surrogates
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
+
+HALF_PAIR = "half a surrogate pair, which is no character"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +192,8 @@ def check_row(input_text: str, target: str, longest_seed_words: int) -> str:
         return "empty output"
     if not any(character.isalnum() for character in input_text):
         return "input without a word"
-    if BROKEN in input_text or BROKEN in target:
-        return "a broken character"
+    if has_half_pair(input_text) or has_half_pair(target):
+        return HALF_PAIR
     if len(input_text.split()) > 4 * max(longest_seed_words, 10):
         return "input far longer than any seed"
     return ""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from loam_runtime.data.examples import Example
-from loam_runtime.data.normalize import BROKEN, mend_surrogates, normalize_text
-from loam_runtime.synthesis.strategies.base import Draw, TaskBrief, check_row, make_row
+from loam_runtime.data.normalize import has_half_pair, normalize_text
+from loam_runtime.synthesis.strategies.base import HALF_PAIR, Draw, TaskBrief, check_row, make_row
 
 MAX_RATIONALE_WORDS = 400
 
@@ -57,8 +57,8 @@ class RowShape:
         reason = check_row(input_text if self.input else target, target, longest_seed_words)
         reason = reason or self._check_answer(draw, written) or self._check_pair(target, rejected)
         reason = reason or self._check_rationale(rationale)
-        if not reason and BROKEN in rejected + rationale:
-            reason = "a broken character"
+        if not reason and has_half_pair(rejected + rationale):
+            reason = HALF_PAIR
         if reason:
             return None, reason
         row = make_row(draw, position, input_text, target)
@@ -106,5 +106,4 @@ def _as_text(value: Any) -> str:
     """A JSON value as a row's text: strings as they are, structures as JSON."""
     if value is None:
         return ""
-    text = value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return mend_surrogates(text)
+    return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
