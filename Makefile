@@ -36,14 +36,21 @@ demo: setup $(MODEL)
 PYTEST := $(PYTHON) -m pytest -q --durations=15
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
-test: setup $(MODEL) test-tools
+test: find-go setup $(MODEL) test-tools
 	$(PYTEST) $(SIDE_BY_SIDE) --ignore=tests/e2e
+
+SERVERS := versitygw kubernetes kubectl helm
 
 .PHONY: test-tools
 test-tools: setup
 	bash tools/browser.sh
 	bash tools/prometheus.sh
-	$(PYTHON) tests/tools/build_tools.py versitygw kubernetes kubectl helm
+	$(PYTHON) tests/tools/build_tools.py $(SERVERS)
+
+# Before gigabytes are installed for tests that cannot run; needs no Python.
+.PHONY: find-go
+find-go:
+	@bash tools/find_go.sh $(SERVERS)
 
 # A whole node: as root, on Debian. Slow the first time, when it builds servers and images.
 e2e: setup $(MODEL)
@@ -63,7 +70,7 @@ crds: setup
 	$(PYTHON) crds/write_crds.py
 	$(PYTHON) operator/write_docs.py
 
-bench: setup $(MODEL) test-tools
+bench: find-go setup $(MODEL) test-tools
 	for script in benchmarks/startup.py benchmarks/transfer.py benchmarks/training.py; do \
 	  $(PYTHON) $$script; done
 

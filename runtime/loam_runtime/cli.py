@@ -130,7 +130,9 @@ def report(
     from loam_runtime.manifest import load_manifest
     from loam_runtime.results import load_latest_run
 
-    latest = load_latest_run(load_manifest(manifest), manifest.resolve().parent)
+    job = load_manifest(manifest)
+    latest = load_latest_run(job, manifest.resolve().parent)
+    _print_notice(latest.describe_stranger(job))
     if output:
         output.write_bytes(latest.read("report.html"))
     print(json.dumps(latest.summary()) if as_json else latest.describe())
@@ -144,9 +146,12 @@ def predict(
 ) -> None:
     """Try the adapter of a job's latest run on inputs of your own."""
     from loam_runtime.manifest import load_manifest
-    from loam_runtime.results import predict_with_latest
+    from loam_runtime.results import answer_texts, load_latest_run
 
-    answers = predict_with_latest(load_manifest(manifest), manifest.resolve().parent, texts)
+    job, base_dir = load_manifest(manifest), manifest.resolve().parent
+    latest = load_latest_run(job, base_dir)
+    _print_notice(latest.describe_stranger(job))
+    answers = answer_texts(latest, job, base_dir, texts)
     if as_json:
         print(json.dumps([{"input": t, "answer": a} for t, a in zip(texts, answers, strict=True)]))
     else:
@@ -176,6 +181,11 @@ def _print_problems(path: str, problems: Sequence[Problem]) -> None:
         print(f"{path}: valid")
     for problem in problems:
         print(f"{path}: {problem}", file=sys.stderr)
+
+
+def _print_notice(text: str) -> None:
+    if text:
+        print(text, file=sys.stderr)
 
 
 def main() -> NoReturn:

@@ -27,6 +27,7 @@ from loam_runtime.storage.cache import fetch
 
 if TYPE_CHECKING:
     from loam_api.finetunejob import FineTuneJob, FineTuneJobSpec
+    from loam_api.planning.teacher import TeacherEstimate
     from loam_runtime.data.examples import Example
 
 _CHARACTERS_PER_TOKEN = 4.0  # of English under today's vocabularies, roughly
@@ -62,6 +63,7 @@ def estimate_rows(spec: FineTuneJobSpec, seeds: list[Example]) -> DataFacts:
     return DataFacts(
         num_real_rows=num_train,
         num_validation_rows=num_validation,
+        num_preference_rows=sum(bool(row.rejected) for row in seeds),
         min_rows_per_class=min(per_class.values(), default=0),
         p50_tokens=int(median(lengths)) if lengths else 0,
         max_tokens=max(lengths, default=0),
@@ -76,18 +78,26 @@ def describe_plan(resolved: Plan) -> str:
     if resolved.memory:
         lines.append(f"Memory of one worker: about {resolved.memory.total / _GIB:.1f} GiB")
     if resolved.time:
-        lines.append(f"Training time: about {_format_minutes(resolved.time.seconds)}")
+        duration = _format_minutes(resolved.time.seconds)
+        lines.append(f"Training time, without synthesis and evaluation: about {duration}")
     if resolved.teacher:
-        asked = resolved.teacher
-        lines.append(
-            f"Teacher: {asked.min_requests:,} to {asked.max_requests:,} requests, "
-            f"{asked.min_tokens:,} to {asked.max_tokens:,} tokens"
-        )
-        if asked.judge:
-            lines.append(
-                f"Of these, the judge {asked.judge}: up to {asked.max_judge_requests:,} requests"
-            )
+        lines += _describe_teacher(resolved.teacher)
     return "\n".join([*lines, *(f"Warning: {warning}" for warning in resolved.warnings)])
+
+
+def _describe_teacher(asked: TeacherEstimate) -> list[str]:
+    lines = [
+        f"Teacher: {asked.min_requests:,} to {asked.max_requests:,} requests, "
+        f"{asked.min_tokens:,} to {asked.max_tokens:,} tokens"
+    ]
+    if asked.judge:
+        lines.append(
+            f"Of these, the judge {asked.judge}: up to {asked.max_judge_requests:,} requests"
+        )
+    if asked.min_cost is not None and asked.max_cost is not None:
+        cost = f"Cost of these: {asked.min_cost:,.2f} to {asked.max_cost:,.2f} {asked.currency}"
+        lines.append(cost.rstrip())
+    return lines
 
 
 def _estimate_split(spec: FineTuneJobSpec, seeds: list[Example]) -> tuple[int, int]:

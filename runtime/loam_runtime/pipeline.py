@@ -8,10 +8,11 @@ goes on behind the last stage that was finished, and a finished job is left alon
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from loam_api.run_key import compute_run_key
 from loam_runtime import RUNTIME_VERSION
+from loam_runtime.errors import LoamError
 from loam_runtime.observability.log_upload import upload_regularly
 from loam_runtime.observability.logs import EventLog, configure_console_logging
 from loam_runtime.observability.metrics import Metrics
@@ -28,7 +30,7 @@ from loam_runtime.observability.run_monitor import RunMonitor
 from loam_runtime.results import LatestRun
 from loam_runtime.sources import fetch_sources
 from loam_runtime.stages import StageRunner
-from loam_runtime.storage.cache import cache_dir
+from loam_runtime.storage.local import cache_dir, translate_os_errors
 from loam_runtime.storage.registry import open_store, resolve_uri
 from loam_runtime.storage.run_store import RunStore
 
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from loam_runtime.sources import Sources
     from loam_runtime.steps.context import JobContext
     from loam_runtime.storage.base import ObjectStore
+
+logger = logging.getLogger(__name__)
 
 STAGES = (
     "split",
@@ -245,10 +249,26 @@ def lead_run(
 def _hold_lock(run: RunStore, job: FineTuneJob, this_try: Try) -> Iterator[None]:
     """Without numbered attempts a lock is taken over only from a process that is gone."""
     take_lock(run, job, this_try)
+    with _end_with(run.release, "The lock of the run was not released"):
+        yield
+
+
+@contextmanager
+def _end_with(action: Callable[[], object], failure: str) -> Iterator[None]:
+    """Do something when the block ends, however it ends; its own error comes before the action's.
+
+    Args:
+        failure: what is logged where both fail, a clause.
+    """
     try:
         yield
-    finally:
-        run.release()
+    except BaseException:
+        try:
+            action()
+        except LoamError as error:
+            logger.warning("%s: %s", failure, error)
+        raise
+    action()
 
 
 def take_lock(run: RunStore, job: FineTuneJob, this_try: Try) -> None:
@@ -277,10 +297,11 @@ def _monitor_run(
     attempt = run.token  # grows with every start
     metrics = Metrics(STAGES)
     with ExitStack() as stack:
-        stack.callback(run.upload_folder, work_dir / "logs", "logs")
-        event_log = EventLog(
-            work_dir / "logs" / str(attempt) / "log.jsonl", job=job.metadata.name, attempt=attempt
-        )
+        upload_logs = partial(run.upload_folder, work_dir / "logs", "logs")
+        stack.enter_context(_end_with(upload_logs, "The log of the run was not stored"))
+        log_path = work_dir / "logs" / str(attempt) / "log.jsonl"
+        with translate_os_errors(log_path):
+            event_log = EventLog(log_path, job=job.metadata.name, attempt=attempt)
         stack.enter_context(
             upload_regularly(work_dir / "logs", lambda key, data: run.put(f"logs/{key}", data))
         )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from loam_runtime.errors import StorageError
 from loam_runtime.interrupts import raise_if_requested
 from loam_runtime.storage.base import NotFoundError
-from loam_runtime.storage.local import hash_file
+from loam_runtime.storage.local import hash_file, translate_full_disk
 
 if TYPE_CHECKING:
     from loam_runtime.observability.monitor import StageMonitor
@@ -66,6 +66,7 @@ class StageRunner:
         """Return the stage's recorded output, or run it, store its files, and record it.
 
         Raises:
+            InputError: the disk is full.
             KeyboardInterrupt: the run was told to stop during the stage before.
         """
         raise_if_requested()
@@ -89,9 +90,9 @@ class StageRunner:
         self, name: str, key: str, folder: Path, function: StageFunction
     ) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
         started = monotonic()
-        with self._monitor.stage(name) as stage_monitor:
+        with self._monitor.stage(name) as stage_monitor, translate_full_disk(folder):
+            folder.mkdir(parents=True)
             result = function(folder, stage_monitor)
             files = self._run.upload_folder(folder, "")
         marker = {

@@ -25,6 +25,7 @@ from loam_runtime.steps.review import draw_job_sample
 from loam_runtime.steps.rows import add_rationales
 from loam_runtime.steps.split import load_splits
 from loam_runtime.steps.synthesize import draw_rows, name_inputs
+from loam_runtime.storage.local import translate_full_disk
 from loam_runtime.synthesis.database import fetch_database
 from loam_runtime.synthesis.verdict_file import write_sample
 
@@ -88,7 +89,7 @@ def synthesize_job(job: FineTuneJob, base_dir: Path, out: Path) -> SynthesisOutc
 
     Raises:
         InputError: no `synthesis` in the job, data that cannot be used, or another suffix.
-        LoamError: what `synthesize` raises.
+        LoamError: what `synthesize` raises, and a full disk.
     """
     check_suffix(out)
     spec = job.spec
@@ -114,7 +115,8 @@ def synthesize_job(job: FineTuneJob, base_dir: Path, out: Path) -> SynthesisOutc
     finally:
         progress.end_stage(STAGE, state, monotonic() - started)
         progress.close()
-    _write(result, splits.train, job, out)
+    with translate_full_disk(out.parent):
+        _write(result, splits.train, job, out)
     return SynthesisOutcome(out, result.report, result.usage)
 
 

@@ -8,6 +8,7 @@ from tests.tools.tiny_models import build_tiny_model
 from tests.tools.training_tools import (
     fit,
     fit_in_group,
+    fit_with_a_late_shard,
     inspect_shards,
     make_config,
     make_rows,
@@ -109,6 +110,23 @@ def test_sharded_model_is_saved_whole(model_folder, tmp_path):
     with torch.no_grad():
         loss = SupervisedObjective(loaded)(batch).item() / len(batch.targets)
     assert loss == pytest.approx(min(loss for _, loss in result["validation"]), abs=1e-4)
+
+
+def test_best_weights_wait_for_every_shard(model_folder, tmp_path):
+    """Rank 0 returns to the best checkpoint when all ranks have stored their shards of it: with
+    its own alone the checkpoint is not there yet, and a whole training would be lost."""
+    config = make_config(
+        method="full",
+        sharding="fullShard",
+        num_workers=2,
+        learning_rate=0.3,  # from the first validation to the second the loss rises
+        max_steps=16,
+        eval_every_steps=8,
+        checkpoint_every_seconds=3600,
+    )
+    args = (config, model_folder, tmp_path, ROWS, VALIDATION)
+    result, _ = run_ranks(2, fit_with_a_late_shard, *args)
+    assert (result["best_step"], result["steps"]) == (8, 16)
 
 
 def test_bf16_shards_follow_bf16_replicas(model_folder, tmp_path):

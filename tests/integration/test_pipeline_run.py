@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from tests.tools.fault_teacher import FaultTeacher, serve_script
 from tests.tools.tiny_job import find_run, run_loam, start_loam, write_examples, write_job
+from tests.tools.tiny_models import build_tiny_tokenizer
 
 from loam_runtime.data.tables import read_table
 from loam_runtime.export.manifest import verify_manifest
@@ -125,6 +126,24 @@ def test_report_and_predict_read_what_was_published(finished: Path) -> None:
     texts = ["love parcel", "broken tent"]
     answered = run_loam("predict", str(finished / "job.yaml"), *texts, "--json", cache=cache)
     assert [row["input"] for row in json.loads(answered.stdout)] == texts
+
+
+def test_plain_text_without_bos(tmp_path: Path) -> None:
+    """A text has no prompt, and no answer that is right or wrong: its run ends all the same, and
+    calls no row wrong. It used to fail after the training, with nothing to be timed on."""
+    rows = {"seeds.jsonl": 1, "test.jsonl": 2}
+    data = {"task": "text", "seeds": {"uri": "file://./seeds.jsonl"}}
+    manifest = write_job(tmp_path, data={**data, "test": {"uri": "file://./test.jsonl"}})
+    build_tiny_tokenizer(bos=False).save_pretrained(tmp_path / "model")
+    for name, seed in rows.items():
+        texts = [{"text": f"the parcel {seed}-{index} is late"} for index in range(20)]
+        (tmp_path / name).write_text("".join(json.dumps(text) + "\n" for text in texts))
+    done = run_loam("run", str(manifest), cache=tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
+    evaluation = read_json(find_run(tmp_path) / "report.json")["evaluation"]
+    assert "logLoss" in evaluation["models"][0]["metrics"]
+    assert evaluation["latency"] == []
+    assert evaluation["predictions"] == []
 
 
 @pytest.mark.timeout(900)  # eight starts, three of them with Ray

@@ -107,6 +107,42 @@ def fit_in_group(die_at: int, *args: Any) -> Any:
     return {**fit(*args, on_event=note_norm).to_dict(), "grad_norms": norms}
 
 
+def fit_with_a_late_shard(*args: Any) -> Any:
+    """`fit` on one rank of a group; rank 1's shards are whole when rank 0 looks for them, or waits
+    for the others, and not before."""
+    import torch.distributed as dist
+
+    from loam_runtime.storage.file import FileStore
+    from loam_runtime.training.checkpoint import CheckpointStore
+    from loam_runtime.training.distributed import Distributed
+
+    signal_path = Path(args[2]) / "signal"
+    signal_path.parent.mkdir(exist_ok=True)
+    signals = dist.FileStore(str(signal_path), dist.get_world_size())
+    put, load, wait = FileStore.put, CheckpointStore.load, Distributed.wait_for_all
+
+    def put_late(store: FileStore, key: str, data: bytes, **conditions: Any) -> str:
+        if "complete-00001" in key:
+            signals.wait(["rank-0-goes-on"])
+        return put(store, key, data, **conditions)
+
+    def load_and_tell(*values: Any) -> None:
+        try:
+            load(*values)
+        finally:
+            signals.set("rank-0-goes-on", "")
+
+    def tell_and_wait(distributed: Distributed) -> None:
+        signals.set("rank-0-goes-on", "")
+        wait(distributed)
+
+    if dist.get_rank():
+        FileStore.put = put_late
+    else:
+        CheckpointStore.load, Distributed.wait_for_all = load_and_tell, tell_and_wait
+    return fit(*args).to_dict()
+
+
 def record_rows(*args: Any) -> list[list[str]]:
     """The ids that this rank's model computed in each step of `fit`."""
     from loam_runtime.training.engine import Engine

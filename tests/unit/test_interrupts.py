@@ -7,13 +7,20 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.tools.tiny_job import write_job
 
 from loam_runtime import interrupts
+from loam_runtime.errors import InputError, StorageError
 from loam_runtime.interrupts import raise_if_requested
+from loam_runtime.manifest import load_manifest
+from loam_runtime.observability.progress import open_progress
 from loam_runtime.observability.relay import RelayedMonitor
+from loam_runtime.pipeline import STAGES, Try, lead_run
 from loam_runtime.stages import StageRunner
+from loam_runtime.storage.file import FileStore
 from loam_runtime.storage.registry import open_store
 from loam_runtime.storage.run_store import RunStore
 from loam_runtime.training.local import defer_interrupts
@@ -54,6 +61,47 @@ def test_a_swallowed_signal_ends_the_run_before_the_next_stage(
     with pytest.raises(KeyboardInterrupt):
         stages.run("train", lambda folder, monitor: {})
     assert "train" not in stages.results
+
+
+class FailingStore(FileStore):
+    """A store that goes down when it is told to."""
+
+    is_down = False
+
+    def put(self, key: str, data: bytes, **conditions: Any) -> str:
+        if self.is_down:
+            raise StorageError("The store is down.")
+        return super().put(key, data, **conditions)
+
+    def upload_file(self, path: Path, key: str) -> str:
+        if self.is_down:
+            raise StorageError("The store is down.")
+        return super().upload_file(path, key)
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), InputError("The seeds are bad."), None])
+def test_the_end_of_a_run_is_told_and_not_that_of_its_store(
+    end: BaseException | None, monkeypatch, capsys, tmp_path: Path
+):
+    """A store that is down when the run ends hides neither a Ctrl-C, which would then count as a
+    failure, nor the error that the user has to mend; where there is none it is the error."""
+    monkeypatch.setenv("LOAM_CACHE", str(tmp_path / "cache"))
+    job = load_manifest(write_job(tmp_path))
+    store = FailingStore(tmp_path / "output")
+    run = RunStore(store, "run")
+
+    def lead() -> None:
+        with lead_run(run, job, Try(), open_progress(STAGES), ("127.0.0.1", 0)):
+            store.is_down = True
+            if end:
+                raise end
+
+    with pytest.raises(type(end or StorageError(""))) as caught:
+        lead()
+    assert end is None or caught.value is end
+    told = capsys.readouterr().err
+    assert "The lock of the run was not released: The store is down." in told
+    assert ("The log of the run was not stored: The store is down." in told) == bool(end)
 
 
 def test_nothing_stops_unasked(installed: None):

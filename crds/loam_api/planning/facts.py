@@ -91,6 +91,7 @@ class DataFacts:
         num_synthetic_rows: None before synthesis: as many as the job asks for are expected.
         num_validation_rows: None before the split.
         num_test_rows: None before the split.
+        num_preference_rows: those of the real rows that have a refused answer beside the chosen.
         min_rows_per_class: rows of the smallest class; 0 without classes.
         p50_tokens, max_tokens: length of a row, prompt and answer together.
         num_tokens: of all training rows, one pass.
@@ -101,6 +102,7 @@ class DataFacts:
     num_synthetic_rows: int | None = None
     num_validation_rows: int | None = None
     num_test_rows: int | None = None
+    num_preference_rows: int = 0
     min_rows_per_class: int = 0
     p50_tokens: int = 0
     max_tokens: int = 0

@@ -1,15 +1,16 @@
-"""How many requests and tokens a teacher will be asked for: a range, before anything is known."""
+"""Requests, tokens and money that a teacher will cost: a range, before anything is known."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loam_api.planning.facts import DataFacts
 
 if TYPE_CHECKING:
     from loam_api.finetunejob import Synthesis
+    from loam_api.synthesis_block import TokenPrices
 
 # Share of the generated rows that is kept: a strong teacher's 60 to 70 %, a small base model's
 # as little as a fifth.
@@ -30,6 +31,11 @@ _ROWS_PER_WRONG_ANSWER = 5
 _MIN_SEEDS_TO_LEARN = 8
 _WRONG_ANSWER_TOKENS = 150
 
+# Whether a row is unsafe is asked once, and of some seeds before.
+_SEEDS_CALLED_SAFE = 20
+_UNSAFE_INSTRUCTION_TOKENS = 250
+_UNSAFE_ANSWER_TOKENS = 10
+
 
 @dataclass(frozen=True, slots=True)
 class TeacherEstimate:
@@ -39,6 +45,8 @@ class TeacherEstimate:
         judge: name of the model that the job names to judge labels, or "".
         max_judge_requests: the judge's part of `max_requests`, where no budget ends it before.
         is_capped: the budget ends the synthesis before the upper end is reached.
+        min_cost, max_cost: money for all of it; None where a price is not known, or nobody is paid.
+        currency: "USD" where list prices count, "" for that of the job's own prices.
     """
 
     min_requests: int
@@ -48,6 +56,34 @@ class TeacherEstimate:
     is_capped: bool
     judge: str = ""
     max_judge_requests: int = 0
+    min_cost: float | None = None
+    max_cost: float | None = None
+    currency: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Amount:
+    """What one model is asked: requests, and the tokens of their questions and answers."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: _Amount) -> _Amount:
+        return _Amount(
+            self.requests + other.requests,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+        )
+
+    def price(self, prices: TokenPrices) -> float:
+        """In the currency of the prices, which are of a million tokens."""
+        prompts = self.prompt_tokens * prices.prompt
+        return (prompts + self.completion_tokens * prices.completion) / 10**6
 
 
 def estimate_teacher(
@@ -64,39 +100,55 @@ def estimate_teacher(
         explains_seeds: each training row is asked about too, twice at most.
         asks_wrong_answers: the quality classifier asks a teacher that can be told to be wrong.
     """
-    strategy, row_tokens = synthesis.strategy, data.p50_tokens or _UNKNOWN_ROW_TOKENS
-    low_rows = math.ceil(synthesis.target_count / _KEPT_SHARE[1])
-    high_rows = math.ceil(synthesis.target_count / _KEPT_SHARE[0])
-    least, most = _ROWS_PER_REQUEST[strategy]
-    low_requests, high_requests = math.ceil(low_rows / most), math.ceil(high_rows / least)
-
-    def count_tokens(requests: int, rows: int, end: int) -> int:
-        prompt = _INSTRUCTION_TOKENS[strategy][end] + _SHOTS[strategy][end] * row_tokens
-        return requests * prompt + rows * (row_tokens + _RATIONALE_TOKENS[strategy][end])
-
-    low_tokens = count_tokens(low_requests, low_rows, 0)
-    high_tokens = count_tokens(high_requests, high_rows, 1)
+    row_tokens = data.p50_tokens or _UNKNOWN_ROW_TOKENS
+    low, high = (_estimate_rows(synthesis, row_tokens, end) for end in (0, 1))
     if explains_seeds:
-        low_requests += data.num_real_rows
-        high_requests += 2 * data.num_real_rows
-        low_tokens += data.num_real_rows * (row_tokens + sum(_EXPLANATION_TOKENS[0]))
-        # A repair shows the first answer too.
-        twice = 2 * (row_tokens + sum(_EXPLANATION_TOKENS[1])) + _EXPLANATION_TOKENS[1][1]
-        high_tokens += data.num_real_rows * twice
+        low += _estimate_explanations(data.num_real_rows, row_tokens, 0)
+        high += _estimate_explanations(data.num_real_rows, row_tokens, 1)
     if asks_wrong_answers:
         num_wrong = limit_wrong_answers(synthesis.target_count, data.num_real_rows)
-        wrong_tokens = num_wrong * (2 * row_tokens + _WRONG_ANSWER_TOKENS)
-        high_requests, high_tokens = high_requests + num_wrong, high_tokens + wrong_tokens
+        prompt_tokens = num_wrong * (row_tokens + _WRONG_ANSWER_TOKENS)
+        wrong = _Amount(num_wrong, prompt_tokens, num_wrong * row_tokens)
+        high += wrong
         if synthesis.teacher.kind == "openai":  # of a base model it shows when it is loaded
-            low_requests, low_tokens = low_requests + num_wrong, low_tokens + wrong_tokens
-    by_teacher, by_judge = (0, 0)
+            low += wrong
+    by_judge = _Amount()
     if is_classification and synthesis.filters.consistency.enabled:
-        by_teacher, by_judge = _count_judgements(synthesis, high_rows, data.num_real_rows)
-    high_requests += by_teacher + by_judge
-    high_tokens += (by_teacher + by_judge) * (_JUDGEMENT_SHOTS + 1) * row_tokens
-    estimate = _cap(synthesis, (low_requests, high_requests), (low_tokens, high_tokens))
-    judge = synthesis.judge.openai.model if synthesis.judge else ""
-    return replace(estimate, judge=judge, max_judge_requests=by_judge)
+        counts = _count_judgements(synthesis, _count_rows(synthesis, 1), data.num_real_rows)
+        tokens = (_JUDGEMENT_SHOTS + 1) * row_tokens
+        of_teacher, by_judge = (_Amount(count, count * tokens) for count in counts)
+        high += of_teacher
+    if synthesis.filters.unsafe.enabled:
+        num_asked = _count_rows(synthesis, 1) + min(data.num_real_rows, _SEEDS_CALLED_SAFE)
+        tokens = num_asked * (_UNSAFE_INSTRUCTION_TOKENS + row_tokens)
+        asked = _Amount(num_asked, tokens, num_asked * _UNSAFE_ANSWER_TOKENS)
+        if synthesis.judge:
+            by_judge += asked
+        else:
+            high += asked
+    return _cap(synthesis, low, high, by_judge)
+
+
+def _count_rows(synthesis: Synthesis, end: int) -> int:
+    """Rows that are written for those wanted, at the lower (0) or upper (1) end."""
+    return math.ceil(synthesis.target_count / _KEPT_SHARE[1 - end])
+
+
+def _estimate_rows(synthesis: Synthesis, row_tokens: int, end: int) -> _Amount:
+    """The writing of the rows themselves."""
+    strategy, num_rows = synthesis.strategy, _count_rows(synthesis, end)
+    requests = math.ceil(num_rows / _ROWS_PER_REQUEST[strategy][1 - end])
+    prompt = _INSTRUCTION_TOKENS[strategy][end] + _SHOTS[strategy][end] * row_tokens
+    answer = row_tokens + _RATIONALE_TOKENS[strategy][end]
+    return _Amount(requests, requests * prompt, num_rows * answer)
+
+
+def _estimate_explanations(num_rows: int, row_tokens: int, end: int) -> _Amount:
+    """The rationales of training rows: one request each, or two."""
+    instruction, rationale = _EXPLANATION_TOKENS[end]
+    asked = _Amount(num_rows, num_rows * (row_tokens + instruction), num_rows * rationale)
+    # A repair shows the first answer too.
+    return asked + asked + _Amount(0, num_rows * rationale) if end else asked
 
 
 def _count_judgements(synthesis: Synthesis, num_rows: int, num_seeds: int) -> tuple[int, int]:
@@ -134,14 +186,51 @@ def estimate_exchange_tokens(synthesis: Synthesis, data: DataFacts) -> int:
 
 
 def _cap(
-    synthesis: Synthesis, requests: tuple[int, int], tokens: tuple[int, int]
+    synthesis: Synthesis, low: _Amount, by_teacher: _Amount, by_judge: _Amount
 ) -> TeacherEstimate:
-    most_requests = synthesis.budget.max_requests or requests[1]
-    most_tokens = synthesis.budget.max_tokens or tokens[1]
+    """The estimate within the budget.
+
+    Args:
+        low: the least.
+        by_teacher, by_judge: the most that each is asked.
+    """
+    budget, high = synthesis.budget, by_teacher + by_judge
+    min_cost = _price(synthesis, low, _Amount())
+    max_cost = _price(synthesis, by_teacher, by_judge)
+    most_requests = budget.max_requests or high.requests
+    most_tokens = budget.max_tokens or high.tokens
+    most_cost = budget.max_cost or math.inf
     return TeacherEstimate(
-        min_requests=min(requests[0], most_requests),
-        max_requests=min(requests[1], most_requests),
-        min_tokens=min(tokens[0], most_tokens),
-        max_tokens=min(tokens[1], most_tokens),
-        is_capped=most_requests < requests[1] or most_tokens < tokens[1],
+        min_requests=min(low.requests, most_requests),
+        max_requests=min(high.requests, most_requests),
+        min_tokens=min(low.tokens, most_tokens),
+        max_tokens=min(high.tokens, most_tokens),
+        is_capped=most_requests < high.requests
+        or most_tokens < high.tokens
+        or most_cost < (max_cost or 0),
+        judge=synthesis.judge.openai.model if synthesis.judge else "",
+        max_judge_requests=by_judge.requests,
+        min_cost=None if min_cost is None else min(min_cost, most_cost),
+        max_cost=None if max_cost is None else min(max_cost, most_cost),
+        currency=_find_currency(synthesis),
     )
+
+
+def _price(synthesis: Synthesis, by_teacher: _Amount, by_judge: _Amount) -> float | None:
+    """What is paid for it; None where a price is not known, or nobody is paid."""
+    judge = synthesis.judge.openai if synthesis.judge else None
+    parts = ((synthesis.teacher.openai, by_teacher), (judge, by_judge))
+    costs = []
+    for endpoint, amount in parts:
+        if endpoint is None:
+            continue
+        prices = endpoint.find_prices()
+        if prices is None:
+            return None
+        costs.append(amount.price(prices))
+    return sum(costs) if costs else None
+
+
+def _find_currency(synthesis: Synthesis) -> str:
+    endpoints = synthesis.list_endpoints().values()
+    return "" if any(endpoint.prices for endpoint in endpoints) else "USD"

@@ -52,6 +52,11 @@ def _warn_of_rows(plan: Plan, facts: Facts, spec: FineTuneJobSpec) -> Iterator[s
             f"{num_test_rows} test rows: with fewer than {TEST_ROWS_FOR_VERDICT} the verdict is "
             "'not assessable'."
         )
+    if facts.data.num_preference_rows:
+        yield (
+            f"{facts.data.num_preference_rows} rows have a refused answer beside the chosen one: "
+            "only the chosen answers are learnt, the refused ones are not used in training."
+        )
 
 
 def _warn_of_lengths(plan: Plan, facts: Facts, spec: FineTuneJobSpec) -> Iterator[str]:

@@ -160,6 +160,7 @@ def _check_validation(
     _check_given(train, validation, "validation", has_labels)
     if test is not None:
         check_overlap(validation, test, "test")
+        check_groups(validation, test, "test")
 
 
 def _hold_out_test(

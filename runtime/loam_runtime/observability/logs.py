@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
 
 from loam_runtime.observability.redaction import RedactingFilter, Redactor
 
 
 class EventLog:
-    """Appends events to a file, flushed line by line, secrets masked. Thread-safe.
+    """Appends events to a file, line by line, secrets masked. Thread-safe.
+
+    What cannot be written, on a full disk, is left out: a run is worth more than its log.
 
     A line is `{"ts", "level", "event", "job", "stage", "attempt", "fields"}`; `ts` is UTC, ISO 8601
     with milliseconds.
@@ -36,7 +38,8 @@ class EventLog:
         self._job = job
         self._attempt = attempt
         self._lock = threading.Lock()
-        self._file: TextIO = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)
+        self._is_whole = True
 
     def write(
         self,
@@ -50,8 +53,7 @@ class EventLog:
         line = self._format(event, level, stage, fields or {})
         with self._lock:
             if not self._file.closed:
-                self._file.write(line + "\n")
-                self._file.flush()
+                self._append(line.encode() + b"\n")
 
     @contextmanager
     def capture_logging(self, level: int = logging.WARNING) -> Iterator[None]:
@@ -69,6 +71,26 @@ class EventLog:
         """Close the file; closing twice is allowed."""
         with self._lock:
             self._file.close()
+
+    def _append(self, line: bytes) -> None:
+        """The whole line or nothing of it; the first that is left out is told on stderr."""
+        reason = ""
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            if self._file.write(line) == len(line):
+                return
+        except OSError as exc:
+            reason = f" ({exc.strerror})"
+        with suppress(OSError):
+            self._file.truncate(size)
+        if self._is_whole:
+            self._is_whole = False
+            # Not by a logger: what it says comes back here.
+            print(
+                f"WARNING The log {self.path} cannot be written{reason}: lines are left out. "
+                "Free some space.",
+                file=sys.stderr,
+            )
 
     def _format(self, event: str, level: str, stage: str, fields: Mapping[str, object]) -> str:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")

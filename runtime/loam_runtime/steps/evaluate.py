@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loam_runtime.data.export import write_json_lines
+from loam_runtime.data.export import read_json_lines, write_json_lines
 from loam_runtime.data.prompt import PromptContract
 from loam_runtime.evaluation.comparison import decide_verdict
 from loam_runtime.evaluation.evaluate import evaluate_model
@@ -65,6 +65,19 @@ def measure_adapter(
     baselines = [_read_evaluation(before.folder, record) for record in before.result["models"]]
     verdict = decide_verdict(after, baselines, len(tables.test))
     (out / "evaluation" / "verdict.json").write_text(json.dumps(verdict.to_record(), indent=1))
+    return {
+        "models": [after.to_record()],
+        "latency": _measure_latency(tuned, context, contract, tables),
+        "verdict": verdict.to_record(),
+    }
+
+
+def _measure_latency(
+    tuned: LanguageModel, context: JobContext, contract: PromptContract, tables: JobTables
+) -> list[dict[str, Any]]:
+    """How long answers take; nothing for plain text, whose rows ask for none."""
+    if contract.task == "text":
+        return []
     latency = measure_latency(
         tuned,
         tables.test,
@@ -72,11 +85,7 @@ def measure_adapter(
         num_prompts=NUM_LATENCY_PROMPTS,
         max_new_tokens=context.job.spec.evaluation.max_new_tokens,
     )
-    return {
-        "models": [after.to_record()],
-        "latency": [{"name": "Fine-tuned", **latency.to_record()}],
-        "verdict": verdict.to_record(),
-    }
+    return [{"name": "Fine-tuned", **latency.to_record()}]
 
 
 def _measure_baseline(
@@ -136,8 +145,7 @@ def _write_predictions(evaluation: ModelEvaluation, out: Path) -> None:
 
 def read_predictions(folder: Path, name: str) -> list[dict[str, Any]]:
     """The answers that a step of this file wrote."""
-    lines = (folder / "evaluation" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    return read_json_lines(folder / "evaluation" / f"{name}.jsonl")
 
 
 def _read_evaluation(folder: Path, record: dict[str, Any]) -> ModelEvaluation:

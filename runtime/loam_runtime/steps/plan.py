@@ -59,6 +59,7 @@ def measure_rows(context: JobContext, tables: JobTables) -> DataFacts:
         num_synthetic_rows=_count_synthetic(context, tables),
         num_validation_rows=len(tables.validation) if tables.validation else 0,
         num_test_rows=len(tables.test) if tables.test else 0,
+        num_preference_rows=sum(map(bool, tables.train["rejected"])),
         min_rows_per_class=min(per_class),
         p50_tokens=int(median(lengths)),
         max_tokens=max(lengths),

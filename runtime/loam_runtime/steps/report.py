@@ -109,8 +109,6 @@ def describe_card(context: JobContext, run: RunOutputs) -> CardFacts:
     models = [*run.evaluation.result["models"], *run.baselines.result["models"]]
     verdict = run.evaluation.result["verdict"]
     rows = run.training.result["numRows"]
-    synthesis = _describe_synthesis(run)
-    num_synthetic = synthesis["report"]["kept"] if synthesis else 0
     teacher = ""
     if spec.synthesis:
         remote = spec.synthesis.teacher.openai
@@ -121,7 +119,7 @@ def describe_card(context: JobContext, run: RunOutputs) -> CardFacts:
         task=spec.data.task,
         method=run.plan.result["method"],
         verdict=verdict["text"] if verdict else NO_TEST,
-        num_seed_rows=rows["train"] - num_synthetic,
+        num_seed_rows=rows["real"],
         description=spec.data.description,
         labels=tuple(run.split.result["labels"]),
         metrics=tuple(
@@ -129,7 +127,7 @@ def describe_card(context: JobContext, run: RunOutputs) -> CardFacts:
             for model in models
         ),
         num_test_rows=models[0]["numRows"] if models else 0,
-        num_synthetic_rows=num_synthetic,
+        num_synthetic_rows=rows["synthetic"],
         teacher=teacher,
     )
 

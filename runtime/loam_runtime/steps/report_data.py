@@ -99,7 +99,7 @@ def build_report_data(
             "method": outputs.plan["method"],
             **{name: training[name] for name in _TRAINING_FIELDS},
         },
-        data=_describe_data(outputs),
+        data=describe_data(outputs),
         synthesis=_describe_synthesis(job, outputs),
         stages=[{"name": name, "seconds": value} for name, value in seconds.items()],
         usage=describe_usage(job, outputs),
@@ -163,7 +163,8 @@ def _describe_evaluation(job: FineTuneJob, outputs: Outputs) -> Evaluation | Non
             for record in records
         ],
         "confusion": _count_confusion(outputs) if job.spec.data.task == "classification" else None,
-        "predictions": _sample_predictions(outputs, best),
+        # Plain text is scored as a whole: it has no answer that could be right or wrong.
+        "predictions": [] if job.spec.data.task == "text" else _sample_predictions(outputs, best),
         "latency": outputs.evaluation["latency"],
     }
 
@@ -203,7 +204,8 @@ def _sample_predictions(outputs: Outputs, best_baseline: str) -> list[Prediction
     return [*wrong, *right[: NUM_PREDICTIONS - len(wrong)]]
 
 
-def _describe_data(outputs: Outputs) -> DataPart:
+def describe_data(outputs: Outputs) -> DataPart:
+    """The user's rows, and what became of them."""
     read, rows = outputs.split["read"], outputs.split["rows"]
     bad_rows = [
         {"file": row["file"], "row": row["row"], "reason": row["reason"]}
@@ -218,8 +220,19 @@ def _describe_data(outputs: Outputs) -> DataPart:
         "num_conflicts": sum(part["conflicts"] for part in read.values()),
         "bad_rows": bad_rows[:NUM_SAMPLES],
         "num_bad_rows": len(bad_rows),
-        "notes": outputs.split["notes"],
+        "notes": [*outputs.split["notes"], *_describe_too_long(outputs)],
     }
+
+
+def _describe_too_long(outputs: Outputs) -> list[str]:
+    """A sentence on rows that were not trained on as they are; none where there are none."""
+    counts = outputs.training["numRows"]
+    if not counts["dropped"] + counts["truncated"]:
+        return []
+    return [
+        f"For their length, {counts['dropped']} rows for training or validation were left out and "
+        f"{counts['truncated']} were shortened (training.maxSequenceLength, training.onTooLong)."
+    ]
 
 
 def _describe_synthesis(job: FineTuneJob, outputs: Outputs) -> SynthesisPart | None:

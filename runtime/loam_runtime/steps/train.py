@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,10 @@ from loam_runtime.training.run_address import RunAddress
 from loam_runtime.training.shared_inputs import ModelSource
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from loam_runtime.data.prompt import PromptContract
+    from loam_runtime.data.template import EncodedExample
     from loam_runtime.observability.monitor import StageMonitor
     from loam_runtime.steps.context import JobContext
 
@@ -40,6 +45,7 @@ def train_adapter(
     tables = read_tables(split, synthetic)
     contract = build_training_contract(context, tables)
     counts = _write_rows(context, contract, tables, plan["max_sequence_length"])
+    _tell_too_long(counts, plan["max_sequence_length"], monitor)
     config = build_train_config(context, plan)
     result = fit(
         config,
@@ -73,7 +79,15 @@ def train_adapter(
 def _write_rows(
     context: JobContext, contract: PromptContract, tables: JobTables, max_length: int
 ) -> dict[str, int]:
-    """Write the encoded rows where the workers read them; returns how many there are."""
+    """Write the encoded rows where the workers read them.
+
+    Returns:
+        How many there are: "train" and its parts "real" and "synthetic", and "validation"; and of
+        all of them how many were "dropped" or "truncated" for their length.
+
+    Raises:
+        InputError: no row is short enough, or none has the rationale that is asked for.
+    """
     form = context.job.spec.rationale_form
     if form != "none" and not tables.has_rationales:
         raise InputError(
@@ -81,25 +95,60 @@ def _write_rows(
             remedy="Name their column in data.fields.rationale, use synthesis.strategy "
             "rationale, or set training.rationale to none.",
         )
-    counts = {}
-    for side, parts in (
-        ("train", (tables.train, tables.synthetic)),
-        ("validation", (tables.validation,)),
-    ):
-        explains = side == "train" and form == "multiTask"
-        rows = [
-            row
-            for part in parts
-            for row in encode_rows(context, contract, part, max_length, explains=explains)
-        ]
-        write_encoded(rows, _locate_rows(context, side))
-        counts[side] = sum(not row.is_rationale for row in rows)
-    if not counts["train"]:
+    explains = form == "multiTask"
+    real = _encode_part(context, contract, tables.train, max_length, explains=explains)
+    synthetic = _encode_part(context, contract, tables.synthetic, max_length, explains=explains)
+    validation = _encode_part(context, contract, tables.validation, max_length)
+    if not real.num_kept + synthetic.num_kept:
         raise InputError(
             f"No training row has at most {max_length} tokens.",
             remedy="Raise training.maxSequenceLength, or set training.onTooLong to truncate.",
         )
-    return counts
+    write_encoded(chain(real.rows, synthetic.rows), _locate_rows(context, "train"))
+    write_encoded(validation.rows, _locate_rows(context, "validation"))
+    parts = (real, synthetic, validation)
+    return {
+        "train": real.num_kept + synthetic.num_kept,
+        "real": real.num_kept,
+        "synthetic": synthetic.num_kept,
+        "validation": validation.num_kept,
+        "dropped": sum(part.num_dropped for part in parts),
+        "truncated": sum(part.num_truncated for part in parts),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """A table in tokens, rationales of their own among its rows, and what its length cost it."""
+
+    rows: list[EncodedExample]
+    num_kept: int
+    num_dropped: int
+    num_truncated: int
+
+
+def _encode_part(
+    context: JobContext,
+    contract: PromptContract,
+    table: Dataset | None,
+    max_length: int,
+    *,
+    explains: bool = False,
+) -> _Encoded:
+    rows = list(encode_rows(context, contract, table, max_length, explains=explains))
+    num_kept = sum(not row.is_rationale for row in rows)
+    num_dropped = (len(table) if table is not None else 0) - num_kept
+    num_too_long = 0
+    if context.job.spec.training.on_too_long == "truncate":  # a cut row does not show its length
+        whole = encode_rows(context, contract, table, max_length=0)
+        num_too_long = sum(len(row.input_ids) > max_length for row in whole)
+    return _Encoded(rows, num_kept, num_dropped, max(0, num_too_long - num_dropped))
+
+
+def _tell_too_long(counts: dict[str, int], max_length: int, monitor: StageMonitor) -> None:
+    if counts["dropped"] or counts["truncated"]:
+        cost = {name: counts[name] for name in ("dropped", "truncated")}
+        monitor.log("rows_too_long", level="warning", max_tokens=max_length, **cost)
 
 
 def _locate_rows(context: JobContext, side: str) -> Path:

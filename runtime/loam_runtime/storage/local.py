@@ -16,6 +16,7 @@ from loam_runtime.storage.base import RESERVED_PREFIX, NotFoundError
 
 CHUNK_BYTES = 1 << 20
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FREE = "Free some space, or point output.uri or LOAM_CACHE elsewhere, and run again."
 
 
 def cache_dir() -> Path:
@@ -33,11 +34,26 @@ def translate_os_errors(path: Path | str) -> Iterator[None]:
         raise _to_loam_error(exc, path) from exc
 
 
+@contextlib.contextmanager
+def translate_full_disk(folder: Path) -> Iterator[None]:
+    """Turn an `OSError` of a full disk into the error its reader can act on, and no other.
+
+    Args:
+        folder: what is being written, where the error itself names no file.
+    """
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno not in _FULL:
+            raise
+        raise InputError(f"No space left for {exc.filename or folder}.", remedy=_FREE) from exc
+
+
 def _to_loam_error(exc: OSError, path: Path | str) -> LoamError:
     if exc.errno in _FULL:
         return InputError(
             f"No space left for {path}; no partial file was left behind.",
-            remedy="Free some space, or point output.uri or LOAM_CACHE elsewhere, and run again.",
+            remedy=_FREE,
         )
     if isinstance(exc, FileNotFoundError):
         return NotFoundError(f"There is no file {path}.", remedy="Check the URI.")

@@ -70,7 +70,7 @@ class RunStore:
         self._run_key = run_key
         self._prefix = check_key(f"runs/{run_key}")
         self.uri = f"{store.uri}/{self._prefix}"
-        self.has_conditions = True
+        self.has_conditions: bool | None = None  # None: not tried yet
         self._token = 0  # 0: the lock is not ours
         self._checked_at = -math.inf
         self._mutex = threading.Lock()
@@ -279,15 +279,22 @@ class RunStore:
         Ends a publication that was killed between `_SUCCESS` and `latest.json`.
         """
         published_at = json.loads(self.get(SUCCESS_KEY))["publishedAt"]
-        with contextlib.suppress(NotFoundError):
-            if json.loads(self._store.get(LATEST_KEY))["publishedAt"] >= published_at:
-                return
         latest = {
             "runKey": self._run_key,
             "publishedAt": published_at,
             "manifest": self._locate(MANIFEST_KEY),
         }
-        self._store.put(LATEST_KEY, json.dumps(latest, indent=1).encode())
+        for _ in range(MAX_CLAIMS):
+            named, etag = self._read(LATEST_KEY)
+            if etag and json.loads(named)["publishedAt"] >= published_at:
+                return
+            with contextlib.suppress(ConflictError):  # another run was published just now
+                self._put_over(LATEST_KEY, json.dumps(latest, indent=1).encode(), etag)
+                return
+        raise ConflictError(
+            f"Other runs kept taking {LATEST_KEY} of {self._store.uri}.",
+            remedy="Run the job again: it is finished, and only this file is still to be written.",
+        )
 
     def _locate(self, key: str) -> str:
         return f"{self._prefix}/{check_key(key)}"
@@ -298,14 +305,26 @@ class RunStore:
                 self.check_fence()
 
     def _read_lock(self) -> tuple[LockRecord | None, str]:
-        try:
-            data, etag = self._store.get_with_etag(self._locate(LOCK_KEY))
-        except NotFoundError:
-            return None, ""
-        return parse_lock(data), etag
+        data, etag = self._read(self._locate(LOCK_KEY))
+        return (parse_lock(data) if etag else None), etag
 
     def _write_lock(self, record: LockRecord, etag: str) -> None:
+        self._put_over(self._locate(LOCK_KEY), record.to_bytes(), etag)
+
+    def _read(self, key: str) -> tuple[bytes, str]:
+        """An object of the store and its etag; both empty where there is none."""
+        try:
+            return self._store.get_with_etag(key)
+        except NotFoundError:
+            return b"", ""
+
+    def _put_over(self, key: str, data: bytes, etag: str) -> None:
+        """Replace an object that was read with this etag, or make the first, where "" says so.
+
+        Raises:
+            ConflictError: it has changed since; never where the store has no conditional puts.
+        """
+        if self.has_conditions is None:
+            self.has_conditions = supports_conditions(self._store, self._prefix)
         condition: dict[str, Any] = {"if_match": etag} if etag else {"if_none_match": True}
-        self._store.put(
-            self._locate(LOCK_KEY), record.to_bytes(), **condition if self.has_conditions else {}
-        )
+        self._store.put(key, data, **condition if self.has_conditions else {})

@@ -34,6 +34,10 @@ class Distributed:
         """Rank 0's values, on every rank."""
         return self.sum(*(value if self.is_main else 0.0 for value in values))
 
+    def wait_for_all(self) -> None:
+        """Return once every rank has come here."""
+        self.sum(0.0)
+
     def _reduce(self, values: tuple[float, ...], operation: dist.ReduceOp.RedOpType) -> list[float]:
         if self.world_size == 1:
             return list(values)

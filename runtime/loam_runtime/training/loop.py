@@ -160,6 +160,8 @@ class Recipe:
             is_best = self._is_validation_due() and self.validate()
             self.save_checkpoint_if_due(is_best)
         self._report_save(self.checkpoints.wait())
+        # Each rank has waited for its own shards alone; the best checkpoint is all ranks' shards.
+        self.distributed.wait_for_all()
 
     def train_step(self) -> None:
         """One optimizer step over one global batch."""

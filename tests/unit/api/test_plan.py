@@ -211,6 +211,7 @@ def test_workers_share_a_cpu_machine():
         ({"num_real_rows": 50}, {}, "prompting alone"),
         ({"num_real_rows": 200}, {}, "add a synthesis block"),
         ({"num_test_rows": 49}, {}, "not assessable"),
+        ({"num_preference_rows": 9}, {}, "9 rows have a refused answer"),
         ({}, {"training": {"learningRate": 0.1}}, "usual range"),
         ({"num_real_rows": 800}, {"training": {"epochs": 9}}, "overfit"),
         ({}, {"training": {"full": {"sharding": "fullShard"}}}, "sharding is not used"),

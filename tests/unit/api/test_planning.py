@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import sys
 from pathlib import Path
 
@@ -20,9 +21,9 @@ from loam_api.planning.memory import (
     estimate_memory,
     fits,
 )
-from loam_api.planning.method import choose_method, choose_rank
+from loam_api.planning.method import choose_method, choose_rank, find_sure_choice
 from loam_api.planning.profile import build_cpu_profile, build_gpu_profile
-from loam_api.planning.teacher import estimate_teacher
+from loam_api.planning.teacher import TeacherEstimate, estimate_teacher
 from loam_api.planning.time import count_flops, estimate_time
 
 GB = 10**9
@@ -211,6 +212,18 @@ def test_recommendation_matrix(num_rows, settings, method, rank):
     assert choice.reason
 
 
+@pytest.mark.parametrize("num_rows", [0, 99, 100, 999, 1_000, 9_999, 10_000, 50_000])
+def test_a_method_is_called_sure_only_where_every_device_gets_it(num_rows):
+    """Shown before the workers are there, it must not be another one when they are."""
+    devices = itertools.product((0, 24 * GB, 80 * GB), (False, True), (False, True))
+    found = {
+        choose_method(num_rows, gpu_memory_bytes=gpu, lora_fits=lora, full_fits=full).method
+        for gpu, lora, full in devices
+    }
+    sure = find_sure_choice(num_rows)
+    assert found == {sure.method} if sure else len(found) > 1
+
+
 def test_ranks_rise_with_rows():
     """Fewer rows never get more parameters to overfit with."""
     ranks = [choose_rank(rows) for rows in range(0, 12_000, 50)]
@@ -381,6 +394,82 @@ def test_a_judge_is_named_and_its_questions_are_counted(kind, on_untrusted, meas
     more = estimate.max_requests - without.max_requests
     assert more == (350 + 40 + measured_before) * 3
     assert estimate.max_tokens > without.max_tokens + more * 20
+
+
+def price(model: str, *prices: float) -> dict[str, object]:
+    """An endpoint, with prices of its own or without."""
+    endpoint: dict[str, object] = {"baseURL": "http://h/v1", "model": model}
+    if prices:
+        endpoint["prices"] = dict(zip(("prompt", "completion"), prices, strict=True))
+    return endpoint
+
+
+@pytest.mark.parametrize(
+    ("teacher", "judge", "currency"),
+    [
+        (price("gpt-4o"), None, "USD"),
+        (price("m", 2.5, 10), None, ""),
+        (None, price("gpt-4o"), "USD"),
+        (price("gpt-4o"), price("m", 2.5, 10), ""),
+    ],
+)
+def test_money_is_estimated_where_prices_are_known(teacher, judge, currency):
+    """A bill is never a surprise: teacher and judge are priced by their own prices or the list's,
+    question and answer each at its own, and a budget in money ends it."""
+    facts = DataFacts(num_real_rows=100, p50_tokens=64)
+    blocks = {
+        "targetCount": 100,
+        "teacher": {"kind": "openai", "openai": teacher} if teacher else {"kind": "self"},
+        **({"judge": {"openai": judge}} if judge else {}),
+    }
+
+    def estimate(**budget: float) -> TeacherEstimate:
+        synthesis = Synthesis.model_validate({**blocks, "budget": budget})
+        return estimate_teacher(synthesis, facts, is_classification=True)
+
+    free = estimate()
+    assert free.currency == currency
+    assert 0 <= free.min_cost < free.max_cost
+    assert (free.min_cost > 0) == (teacher is not None)
+    # What is asked is mostly questions: the cost is nearer to their price than to the answers'.
+    paid_tokens = free.max_tokens if teacher else free.max_judge_requests * 25 * 64
+    assert 2.5 <= free.max_cost / paid_tokens * 10**6 <= 6
+    capped = estimate(maxCost=free.max_cost / 2)
+    assert (capped.max_cost, capped.is_capped) == (free.max_cost / 2, True)
+    assert not estimate(maxCost=free.max_cost * 2).is_capped
+
+
+@pytest.mark.parametrize("teacher", [None, price("m"), price("gpt-4o")])
+def test_money_is_not_guessed(teacher):
+    """Where one price is not known, a sum of the others would be believed to be the whole."""
+    blocks = {"targetCount": 10}
+    if teacher:
+        judge = {"openai": price("unlisted")}
+        blocks |= {"teacher": {"kind": "openai", "openai": teacher}, "judge": judge}
+    estimate = estimate_teacher(
+        Synthesis.model_validate(blocks), DataFacts(p50_tokens=9), is_classification=True
+    )
+    assert estimate.min_cost is estimate.max_cost is None
+
+
+@pytest.mark.parametrize("has_judge", [True, False])
+def test_questions_about_harm_are_estimated(has_judge: bool):
+    """Each row is one question more, and up to 20 seeds are: on the bill of whoever is asked."""
+    blocks = {
+        "targetCount": 70,
+        "teacher": TEACHERS["openai"],
+        **({"judge": {"openai": price("judge-9b")}} if has_judge else {}),
+    }
+    without, asked = (
+        estimate_teacher(
+            Synthesis.model_validate({**blocks, "filters": {"unsafe": {"enabled": is_on}}}),
+            DataFacts(num_real_rows=100, p50_tokens=20),
+            is_classification=False,
+        )
+        for is_on in (False, True)
+    )
+    assert asked.max_requests - without.max_requests == 350 + 20
+    assert asked.max_judge_requests == (350 + 20 if has_judge else 0)
 
 
 def test_facts_take_what_a_model_says():

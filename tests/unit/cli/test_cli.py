@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,16 @@ from pathlib import Path
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from tests.tools.tiny_job import write_job
+from tests.tools.tiny_models import build_tiny_tokenizer
 
 from loam_runtime import cli
+from loam_runtime.data.examples import Example
+from loam_runtime.data.prompt import PromptContract
+from loam_runtime.data.template import encode_example
+from loam_runtime.errors import InputError
+from loam_runtime.results import encode_question
+from loam_runtime.storage.digests import digest_path
 
 MANIFEST = """
 apiVersion: loam.dev/v1alpha1
@@ -102,6 +111,79 @@ def test_report_before_any_run(monkeypatch, capsys, manifest) -> None:
     """Asking for a result that does not exist says what to run."""
     assert run_cli(monkeypatch, "report", str(manifest)) == 10
     assert "loam run" in capsys.readouterr().err
+
+
+def publish_run(folder: Path, *, job: str = "tiny", digest: str = "") -> None:
+    """Leave what `report` and `predict` look at first, under `folder`/output."""
+    run = folder / "output" / "runs" / "some-key"
+    run.mkdir(parents=True)
+    (folder / "output" / "latest.json").write_text(json.dumps({"runKey": "some-key"}))
+    base = {"uri": "file://./model", "sha256": digest}
+    verdict = {"text": "It wins.", "is_assessable": True}
+    published = {"job": job, "base": base, "results": {"verdict": verdict}}
+    (run / "manifest.json").write_text(json.dumps(published))
+
+
+@pytest.mark.parametrize(("maker", "is_said"), [("tiny", False), ("other", True)])
+def test_a_run_of_another_job_is_said_to_be_one(
+    monkeypatch, capsys, manifest, tmp_path, maker: str, is_said: bool
+) -> None:
+    """Two jobs may publish to one output: the verdict of one must not pass for the other's."""
+    publish_run(tmp_path, job=maker)
+    for arguments in (("report", str(manifest)), ("report", str(manifest), "--json")):
+        assert run_cli(monkeypatch, *arguments) == 0
+        shown = capsys.readouterr()
+        assert "It wins." in shown.out
+        assert ("made by the job other, not by tiny" in shown.err) == is_said
+        assert len(shown.err.splitlines()) == int(is_said)
+
+
+def test_an_adapter_is_not_put_on_another_base(monkeypatch, capsys, manifest, tmp_path) -> None:
+    """An adapter on a model it was not trained on answers, and wrongly: refused instead."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    publish_run(tmp_path, digest="a" * 64)
+    assert run_cli(monkeypatch, "predict", str(manifest), "a text") == 10
+    error = capsys.readouterr().err
+    assert digest_path(tmp_path / "model")[:12] in error
+    assert "aaaaaaaaaaaa" in error
+    assert "What to do: Let spec.model name that model again" in error
+
+
+@pytest.mark.parametrize("has_bos", [True, False])
+def test_plain_text_is_continued(has_bos: bool) -> None:
+    """The model goes on with the text that it is given, as it was trained on one: without this
+    every text got the same answer, or none where there is no BOS."""
+    tokenizer = build_tiny_tokenizer(bos=has_bos)
+    contract = PromptContract("text", "", "", "", (), {}, use_chat_template=False)
+    row = Example(id="1", input="", target="the film is good")
+    whole = encode_example(contract, tokenizer, row)
+    assert encode_question(contract, tokenizer, row.target) == list(whole.input_ids[:-1])
+    if not has_bos:
+        with pytest.raises(InputError, match="no text to continue"):
+            encode_question(contract, tokenizer, "")
+
+
+def test_a_plan_says_what_is_paid_and_what_is_not_learnt(monkeypatch, capsys, tmp_path) -> None:
+    """Before anything is spent: the teacher's bill, that the time is the training's alone, and
+    that the refused answers of preference rows teach nothing."""
+    teacher = {"kind": "openai", "openai": {"baseURL": "http://h/v1", "model": "gpt-4o"}}
+    manifest = write_job(
+        tmp_path,
+        data={"task": "generation", "seeds": {"uri": "file://./seeds.jsonl"}},
+        synthesis={"targetCount": 1000, "teacher": teacher},
+    )
+    row = {"prompt": "Where is it?", "chosen": "On its way.", "rejected": "No idea."}
+    lines = [json.dumps({**row, "prompt": f"Where is {number}?"}) for number in range(12)]
+    (tmp_path / "seeds.jsonl").write_text("\n".join(lines))
+    assert run_cli(monkeypatch, "plan", str(manifest)) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"Cost of these: \d+\.\d\d to \d+\.\d\d USD", shown)
+    assert "Training time, without synthesis and evaluation: about" in shown
+    assert "12 rows have a refused answer" in shown
+    assert run_cli(monkeypatch, "plan", str(manifest), "--json") == 0
+    asked = json.loads(capsys.readouterr().out)["teacher"]
+    assert 0 < asked["min_cost"] < asked["max_cost"]
 
 
 def test_schema_is_json_schema(monkeypatch, capsys) -> None:

@@ -166,6 +166,22 @@ def test_given_validation_rows_are_used_and_checked(build_data):
         split_examples(to_dataset(rows), to_dataset(test), spec, 0)
 
 
+@pytest.mark.parametrize("is_test_given", [True, False])
+def test_a_group_is_not_in_validation_and_elsewhere(build_data, is_test_given: bool):
+    """A checkpoint chosen on rows of a test row's group flatters the verdict, as one chosen on
+    rows of a training row's group misses overfitting; a test set that was held out counts too."""
+    rows = build_rows({"a": 20, "b": 20}, group_size=2)
+    test = [replace(row, group=f"test {row.group}") for row in build_rows({"a": 9}, "t", 3)]
+    spec = build_data(validation={"mode": "uri", "uri": "file://validation.jsonl"})
+    given_test = to_dataset(test) if is_test_given else None
+    free = [replace(row, group="v") for row in build_rows({"a": 2}, "validation")]
+    splits = split_examples(to_dataset(rows), given_test, spec, 0, to_dataset(free))
+    for side in (splits.train, splits.test):
+        leaking = to_dataset([replace(row, group=side["group"][0]) for row in free])
+        with pytest.raises(InputError, match="1 groups have rows in the training data and in the"):
+            split_examples(to_dataset(rows), given_test, spec, 0, leaking)
+
+
 def test_overlap_names_the_rows_of_both_sides(build_data):
     """A test row that was trained on makes the verdict worthless; both places must be found."""
     rows = build_rows({"a": 12, "b": 12}, "seeds")

@@ -9,6 +9,7 @@ import pytest
 from datasets import concatenate_datasets
 
 from loam_runtime.data.examples import Example, iterate_examples, to_dataset
+from loam_runtime.data.export import write_json_lines
 from loam_runtime.data.template import encode_prompt, encode_target
 from loam_runtime.errors import InputError
 from loam_runtime.evaluation.evaluate import evaluate_model
@@ -16,6 +17,7 @@ from loam_runtime.evaluation.latency import measure_latency
 from loam_runtime.evaluation.majority import majority_baseline
 from loam_runtime.evaluation.session import Session
 from loam_runtime.observability.monitor import NullMonitor
+from loam_runtime.steps.evaluate import read_predictions
 
 from .conftest import build_contract, build_rows
 
@@ -203,3 +205,13 @@ def test_latency_is_measured_by_request(lm) -> None:
     assert latency.num_requests == 4
     assert 0 < latency.p50_seconds <= latency.p95_seconds
     assert latency.tokens_per_second > 0
+
+
+@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\x85", "\r", "\n"])
+def test_answers_are_read_as_they_were_written(tmp_path, character: str) -> None:
+    """A character that some take for the end of a line must not tear an answer in two: the run
+    would fail after its training, at every restart."""
+    answers = [{"id": "1", "answer": f"one{character}two"}, {"id": "2", "answer": ""}]
+    (tmp_path / "evaluation").mkdir()
+    write_json_lines(answers, tmp_path / "evaluation" / "tuned.jsonl")
+    assert read_predictions(tmp_path, "tuned") == answers

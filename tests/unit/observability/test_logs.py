@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
 import threading
 from datetime import datetime
 
@@ -51,6 +52,22 @@ def test_any_text_is_one_line(event_log, event, value):
     assert len(event_log.path.read_bytes().split(b"\n")) == before + 1
     fields = read_lines(event_log)[-1]["fields"]
     assert set(fields) == {"value", "stage", "level"}
+
+
+def test_a_full_disk_costs_lines_and_not_the_run(event_log, capsys):
+    """Lines that do not fit are left out, whole, and told of once: a log must not end the hours
+    of work that it is about, nor be unreadable after the first line that was torn."""
+    event_log.write("first")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (event_log.path.stat().st_size + 9, limits[1]))
+    try:
+        event_log.write("torn")
+        event_log.write("lost")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    event_log.write("last")
+    assert [line["event"] for line in read_lines(event_log)] == ["first", "last"]
+    assert capsys.readouterr().err.count(f"The log {event_log.path} cannot be written") == 1
 
 
 def test_secrets_are_masked_in_the_file(event_log):

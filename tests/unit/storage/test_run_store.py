@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -308,6 +309,48 @@ def test_ensure_latest_does_not_go_back_in_time(store: FileStore) -> None:
         run.publish({})
     old.ensure_latest()
     assert json.loads(store.get("latest.json"))["runKey"] == "new"
+
+
+class InterruptedStore(FileStore):
+    """Lets something happen just after `latest.json` was read, once."""
+
+    happens: Callable[[], None] | None = None
+
+    def get(self, key: str) -> bytes:
+        try:
+            return super().get(key)
+        finally:
+            if key == "latest.json" and self.happens:
+                happens, self.happens = self.happens, None
+                happens()
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_of_two_runs_that_end_together_the_later_is_named(tmp_path: Path, is_first: bool) -> None:
+    """The older run may look before the newer one is there, and write after it: `latest.json`
+    would name the older for good, and be what `report` and `predict` go by."""
+    store = InterruptedStore(tmp_path)
+    before, old, new = (RunStore(store, name) for name in ("before", "old", "new"))
+    for run in (before, old, new):
+        run.acquire(OWNER, 1)
+    if not is_first:
+        before.publish({})
+    store.happens = lambda: new.publish({})
+    old.publish({})
+    assert store.happens is None
+    assert json.loads(store.get("latest.json"))["runKey"] == "new"
+
+
+@pytest.mark.parametrize("kind", ["unconditional", "refusing"])
+def test_a_run_is_named_on_a_store_without_conditions(kind: str, tmp_path: Path) -> None:
+    """A worker that publishes did not take the lock itself and knows nothing of its store: what
+    the store cannot do must not fail a run at its very end."""
+    store = {"unconditional": UnconditionalStore, "refusing": RefusingStore}[kind](tmp_path)
+    leader, worker = RunStore(store, "abc123"), RunStore(store, "abc123")
+    leader.acquire(OWNER, 1)
+    worker.attach(leader.token)
+    worker.publish({})
+    assert json.loads(store.get("latest.json"))["runKey"] == "abc123"
 
 
 def test_reading_a_run_needs_no_lock(store: FileStore) -> None:

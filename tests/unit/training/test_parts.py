@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.tools.tiny_job import write_job
 from tests.tools.training_tools import make_config
 
+from loam_runtime.data.examples import Example, to_dataset
 from loam_runtime.data.template import EncodedExample
 from loam_runtime.errors import InputError
+from loam_runtime.manifest import load_manifest
+from loam_runtime.sources import Sources
+from loam_runtime.steps.context import JobContext
+from loam_runtime.steps.rows import JobTables, build_job_contract
+from loam_runtime.steps.train import _write_rows
 from loam_runtime.training.config import TrainConfig
 from loam_runtime.training.early_stopping import EarlyStopping
 from loam_runtime.training.rows import measure_lengths, read_encoded, write_encoded
@@ -31,6 +39,43 @@ def test_rows_come_back_from_disk(rows, tmp_path_factory):
     stored = read_encoded(path)
     assert list(stored) == rows
     assert measure_lengths(stored) == measure_lengths(rows)
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ("drop", {"real": 2, "synthetic": 1, "validation": 1, "dropped": 4, "truncated": 0}),
+        ("truncate", {"real": 3, "synthetic": 2, "validation": 1, "dropped": 2, "truncated": 2}),
+    ],
+)
+def test_rows_that_are_too_long_are_counted(tmp_path, policy: str, expected: dict[str, int]):
+    """What a length costs is known by kind: a model card that took all synthetic rows off what
+    was trained on told of fewer real rows than there were, down to less than none."""
+    manifest = write_job(
+        tmp_path,
+        data={"task": "generation", "seeds": {"uri": "file://./seeds.jsonl"}},
+        training={"onTooLong": policy},
+    )
+    context = JobContext(
+        load_manifest(manifest), tmp_path, Sources(tmp_path / "model", {}, {}), None, "", tmp_path
+    )
+    short, long_input, long_answer = ("one", "two"), ("word " * 200, "two"), ("one", "word " * 200)
+    tables = JobTables(
+        _make_table(short, short, long_input),
+        _make_table(short, long_input, long_answer),
+        _make_table(short, long_answer),
+        None,
+    )
+    counts = _write_rows(context, build_job_contract(context, tables), tables, 64)
+    assert counts == {"train": expected["real"] + expected["synthetic"], **expected}
+    assert len(read_encoded(tmp_path / "rows" / "train.arrow")) == counts["train"]
+
+
+def _make_table(*pairs: tuple[str, str]) -> Dataset:
+    return to_dataset(
+        Example(id=str(number), input=text, target=answer)
+        for number, (text, answer) in enumerate(pairs)
+    )
 
 
 def test_row_out_of_range_is_an_index_error(tmp_path):
