@@ -18,6 +18,7 @@ from loam_api.base import (
     LabelValue,
     Memory,
     OptionalLabelValue,
+    OutputUri,
     RequiredText,
     Rule,
     SecretName,
@@ -177,6 +178,15 @@ class Egress(ApiModel):
 class FineTuneProfileSpec(ApiModel):
     """What holds for the jobs under this profile. An empty one allows what no profile forbids."""
 
+    rules = (
+        Rule(
+            cel="!has(self.teacherCache) || self.teacherCache.startsWith('s3://')",
+            holds=lambda it: it.teacher_cache is None or it.teacher_cache.startswith("s3://"),
+            message="answers are kept in object storage: an address that begins with s3://",
+            field="teacherCache",
+        ),
+    )
+
     default: bool = Field(
         default=False,
         description="Jobs that name no profile are under this one. In a namespace with two such "
@@ -191,6 +201,12 @@ class FineTuneProfileSpec(ApiModel):
         default_factory=list,
         description="What teachers and judges cost. The first that fits goes before a job's own "
         "prices.",
+    )
+    teacher_cache: OutputUri | None = Field(
+        default=None,
+        description="Where the answers of remote teachers are kept for all jobs of a namespace, "
+        "each namespace's under its name; left out, beside each job's output, where only jobs with "
+        "the same output.uri find them. The jobs' storage credentials must be good for it.",
     )
     pods: ProfilePods = Field(
         default_factory=ProfilePods, description="What the pods of every job get."

@@ -32,12 +32,14 @@ Pod = dict[str, Any]
 
 def build_head_pod(job: JobView, spec: FineTuneJobSpec, launch: Launch, settings: Settings) -> Pod:
     """Prepares the data, or leads the workers; the only one with a token and the manifest."""
+    cache = launch.profile.spec.teacher_cache
     environment = [
         *_build_environment(spec),
         {"name": "LOAM_STEP", "value": launch.step},
         {"name": "LOAM_ATTEMPT", "value": str(launch.attempt)},
         {"name": "LOAM_RUN_KEY", "value": launch.run_key},
         *([{"name": "LOAM_REVIEW", "value": launch.review}] if launch.review else []),
+        *([{"name": "LOAM_TEACHER_CACHE", "value": cache}] if cache else []),
         {"name": "LOAM_JOB_UID", "value": job.uid},
         {"name": "LOAM_PROGRESS", "value": f"{job.namespace}/{name_progress(job.name)}"},
         {"name": "LOAM_MICRO_BATCH_DIVISOR", "value": str(launch.micro_batch_divisor)},

@@ -63,6 +63,25 @@ def test_from_seeds_to_rows(tmp_path: Path) -> None:
     assert len(list_ids((out.parent / "rows.spot_check.csv").read_bytes())) == 4
 
 
+def test_jobs_on_two_machines_share_their_namespaces_answers(tmp_path: Path) -> None:
+    """What one job of a namespace has paid for, another one on another disk does not pay again;
+    the answers of another namespace are not its own."""
+    place = (tmp_path / "answers").as_uri()
+    with serve_script(write_examples) as teacher:
+        manifest = str(write_teacher_job(tmp_path, teacher))
+        counts = []
+        for machine in ("a", "b"):
+            done = run_loam(
+                *("synthesize", manifest, "-o", str(tmp_path / f"{machine}.jsonl")),
+                cache=tmp_path / machine,
+                LOAM_TEACHER_CACHE=place,
+            )
+            assert done.returncode == 0, done.stderr
+            counts.append(teacher.num_requests)
+    assert counts[0] == counts[1] > 0
+    assert [one.name for one in (tmp_path / "answers").iterdir()] == ["default"]
+
+
 def test_refusals_come_first(tmp_path: Path) -> None:
     """An unknown ending, or a job without synthesis, costs no request."""
     with serve_script(write_examples) as teacher:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,9 +85,12 @@ def _locate_answers(context: InputContext, folder: Path) -> str:
 
     On one machine that is its disk; a pod's disk goes with the pod, so there it is the output.
     """
+    namespace = context.job.metadata.namespace
+    if shared := os.environ.get("LOAM_TEACHER_CACHE"):
+        return f"{shared.rstrip('/')}/{namespace}"
     if is_local(context.output_uri):
         return f"file://{folder / 'segments'}"
-    return f"{context.output_uri}/cache/teacher/{context.job.metadata.namespace}"
+    return f"{context.output_uri}/cache/teacher/{namespace}"
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from loam_operator.decision import Launch
 from loam_operator.effective import apply_profile
 from loam_operator.network import build_network_policy
 from loam_operator.placement import place
+from loam_operator.pods import build_head_pod
 from loam_operator.profiles import Profile, matches
 from loam_operator.rayjob import build_ray_job
 from loam_operator.starting import SETTLING_SECONDS
@@ -608,6 +609,18 @@ def test_only_the_job_kuberay_and_monitoring_come_in():
     assert kuberay["ports"] == [{"port": 8265, "protocol": "TCP"}]
     assert [one["port"] for one in monitoring["ports"]] == [METRICS_PORT, 8080]
     assert "podSelector" not in monitoring["from"][0]
+
+
+def test_answers_of_a_namespace_lie_where_the_platform_says():
+    """Beside the output only jobs with the same output find them, and the others pay again."""
+    for settings, expected in (({}, []), ({"teacherCache": "s3://b/answers"}, ["s3://b/answers"])):
+        launch = Launch("prepare", 1, profile=read_profile(**settings))
+        pod = build_head_pod(JOB, check_spec(JOB), launch, SETTINGS)
+        environment = pod["spec"]["containers"][0]["env"]
+        found = [one["value"] for one in environment if one["name"] == "LOAM_TEACHER_CACHE"]
+        assert found == expected
+    with pytest.raises(ValueError, match="s3://"):
+        read_profile(teacherCache="file:///tmp/answers")
 
 
 def test_limited_egress_leaves_out_what_is_inside():
