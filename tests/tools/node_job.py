@@ -24,6 +24,7 @@ from loam_operator.names import ATTEMPT_LABEL, JOB_LABEL, ROLE_LABEL
 SECRET = "storage"
 RAYJOBS = {"group": "ray.io", "version": "v1", "plural": "rayjobs"}
 RAYCLUSTERS = {"group": "ray.io", "version": "v1", "plural": "rayclusters"}
+OPERATOR_PORT = 8080
 START_TIMEOUT_SECONDS = 180
 TIMEOUT_SECONDS = 180
 END_REASONS = ("Succeeded", "Failed")
@@ -215,10 +216,14 @@ class NodeJob:
     def scrape(self) -> str:
         """The metrics of the head pod, as Prometheus gets them."""
         (head,) = self.list_pods("head")
-        url = f"http://{head.status.pod_ip}:{METRICS_PORT}/metrics"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            text: str = answer.read().decode()
-            return text
+        return _scrape(head, METRICS_PORT)
+
+    def scrape_operator(self) -> str:
+        """The metrics of the operator that the chart installed."""
+        (operator,) = self._core.list_namespaced_pod(
+            "loam-system", label_selector="app.kubernetes.io/name=loam-operator"
+        ).items
+        return _scrape(operator, OPERATOR_PORT)
 
     # --- what the run left in the bucket --------------------------------------------------------
 
@@ -313,3 +318,9 @@ class NodeJob:
         """
         self.jobs.delete(self.name)
         wait_until(lambda: not self.list_leftovers(), f"all of {self.name} to go", TIMEOUT_SECONDS)
+
+
+def _scrape(pod: Any, port: int) -> str:
+    with urllib.request.urlopen(f"http://{pod.status.pod_ip}:{port}/metrics", timeout=10) as answer:
+        text: str = answer.read().decode()
+        return text
