@@ -22,4 +22,5 @@ class ExitCode(IntEnum):
     DIVERGED = 15  # non-finite loss or weights
     AWAITS_REVIEW = 16  # a person has to look at the synthetic rows; then the same command again
     RUN_TAKEN = 17  # another job is writing this very run
+    WORKERS_LOST = 18  # again and again, without a checkpoint in between
     INTERRUPTED = 130  # Ctrl-C or SIGTERM; the same command resumes

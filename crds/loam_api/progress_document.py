@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.alias_generators import to_camel
 
-from loam_api.status import Message, Metrics, Word
+from loam_api.status import Count, LargeCount, Message, Metrics, Word
 
 MAX_DOCUMENT_BYTES = 16 * 1024
 MAX_MEMORY_BYTES = 2**50
@@ -48,6 +48,8 @@ class ResultDocument(_Strict):
         run_key: of the run that the inputs and the spec make.
         is_published: there is nothing left to do: the run's adapter is in the output's store.
         cost: what the teacher has cost, with its currency; "" where prices are not known.
+        teacher_requests, teacher_tokens: that the run's teacher was asked for, over all starts;
+            0 where none was.
         is_reviewed: a person has decided about this run's rows before.
         worker_memory_bytes: what a training worker needs by the plan; 0 where unknown.
     """
@@ -59,6 +61,8 @@ class ResultDocument(_Strict):
     is_reviewed: bool = False
     worker_memory_bytes: int = Field(default=0, ge=0, le=MAX_MEMORY_BYTES)
     cost: Word = ""
+    teacher_requests: Count = 0
+    teacher_tokens: LargeCount = 0
     method: Word = ""
     method_reason: Message = ""
     metrics: Metrics | None = None
@@ -72,7 +76,7 @@ class ProgressDocument(_Strict):
         job_id: Ray's name of the submission that wrote it: a queue that takes the pods away and
             gives others begins a new one under the same attempt. "" where it was not told.
         stage: of the pipeline; None before the first.
-        summary: stage and share, e.g. "train 62 %".
+        summary: stage and share, e.g. "train 62%, step 120 of 190, loss 0.41".
         eta_seconds: left of the stage; 0 where unknown.
         result: once the attempt has ended.
     """

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 MAX_ATTEMPTS = 20
+MAX_ADMISSIONS = 20
 MAX_CONDITIONS = 16
 MAX_RETRY_TOKENS = 20
 MAX_MESSAGE_LENGTH = 1024
@@ -31,6 +32,7 @@ Word = Annotated[str, StringConstraints(max_length=64)]
 Message = Annotated[str, StringConstraints(max_length=MAX_MESSAGE_LENGTH)]
 Time = Annotated[str, StringConstraints(max_length=32)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+LargeCount = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class StatusModel(BaseModel):
@@ -54,7 +56,10 @@ class Condition(StatusModel):
 class Progress(StatusModel):
     """How far the current step is."""
 
-    summary: Word = Field(default="", description='Stage and share, e.g. "train 62 %".')
+    summary: Word = Field(
+        default="",
+        description='Stage and share, e.g. "train 62%"; of training also step and latest loss.',
+    )
     eta_seconds: Count = Field(default=0, description="Seconds left of this step; 0 if unknown.")
 
 
@@ -65,6 +70,10 @@ class Attempt(StatusModel):
     step: Word
     uid: Word = Field(default="", description="Of its RayJob, once that was seen running.")
     head_uid: Word = Field(default="", description="Of its head pod, once that was seen running.")
+    job_id: Word = Field(default="", description="Ray's name for its latest submission.")
+    admissions: Count = Field(
+        default=0, description="How often it was submitted: once, and after each preemption."
+    )
     started_at: Time = Field(default="", description="RFC 3339.")
     ended_at: Time = Field(default="", description="Empty while it runs.")
     exit_code: Annotated[int, Field(ge=-1, le=255)] = Field(
@@ -91,6 +100,13 @@ class Metrics(StatusModel):
     best_baseline: Annotated[float, Field(ge=-1e12, le=1e12)] | None = Field(
         default=None, description="Of the best baseline."
     )
+
+
+class Usage(StatusModel):
+    """What the teacher and the judge of the run were asked for, over all its starts."""
+
+    teacher_requests: Count = Field(default=0, description="Those that the budget counts.")
+    teacher_tokens: LargeCount = Field(default=0, description="Of prompts and answers together.")
 
 
 class ProfileUse(StatusModel):
@@ -122,7 +138,7 @@ class Review(StatusModel):
 class FineTuneJobStatus(StatusModel):
     """What was observed."""
 
-    observed_generation: Annotated[int, Field(ge=0, le=2**53)] | None = Field(
+    observed_generation: LargeCount | None = Field(
         default=None, description="Generation of the spec that this status speaks of."
     )
     start_time: Time | None = Field(
@@ -172,3 +188,6 @@ class FineTuneJobStatus(StatusModel):
     )
     gpus: Word | None = Field(default=None, description="How many the current attempt asks for.")
     cost: Word | None = Field(default=None, description="Spent so far, with its unit.")
+    usage: Usage | None = Field(
+        default=None, description="Teacher requests and tokens so far, priced or not."
+    )

@@ -1,7 +1,7 @@
 """Who retries what: the one table of failures, for the code, its tests and docs/failures.md.
 
 The order is the precedence: where two rows have evidence, the upper one counts. What concerns
-machines is judged by Kubernetes objects alone, never by the runtime's word.
+machines is judged by Kubernetes objects alone, but for workers that Ray sees lost over and over.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from loam_api.exits import ExitCode
+from loam_api.status import MAX_ADMISSIONS
 
 Retry = Literal["charged", "free", "never"]
 
@@ -64,6 +65,13 @@ FAILURES = (
         "never",
         "Ask for less in a job of a new name; or have the platform team change the profile, then "
         "set the annotation loam.dev/retry.",
+    ),
+    Failure(
+        "PreemptedTooOften",
+        f"the RayJob's jobId: submitted more than {MAX_ADMISSIONS} times in one attempt",
+        "never",
+        "Give the job a higher priority, or a queue whose quota is not lent by others; then set "
+        "the annotation loam.dev/retry: it goes on from the last checkpoint.",
     ),
     Failure(
         "HeadLost",
@@ -161,6 +169,17 @@ FAILURES = (
         exit_code=ExitCode.RUN_TAKEN,
     ),
     Failure(
+        "WorkersLost",
+        "exit 18",
+        "free",
+        "Look for evictions, spot interruptions, node failures or a crash in the workers' logs; "
+        "lower training.checkpoint.everySeconds where workers live too short to save one, in a job "
+        "of a new name; else set the annotation loam.dev/retry.",
+        most_retries=8,
+        exit_code=ExitCode.WORKERS_LOST,
+        change="resumes from the last checkpoint",
+    ),
+    Failure(
         "Unknown",
         "none of the above; the message has the last words",
         "charged",
@@ -194,12 +213,14 @@ HEALING = (
     Healing(
         "worker pod or its node lost",
         "pod and node objects",
-        "Ray Train restarts the workers from the last checkpoint, inside the attempt",
+        "Ray Train restarts the workers from the last checkpoint, inside the attempt, as often as "
+        "needed while checkpoints advance; else, after 4 losses in a row, WorkersLost",
     ),
     Healing(
         "preempted by a queue",
         "the RayJob is suspended",
-        "the queue admits it again; it resumes from the last checkpoint",
+        "the queue admits it again; it resumes from the last checkpoint; free of charge, "
+        f"{MAX_ADMISSIONS} admissions of an attempt at most",
         name="Queued",
     ),
     Healing(

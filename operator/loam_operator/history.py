@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from loam_api.finetunejob import FineTuneJobSpec
 from loam_api.progress_document import ResultDocument
-from loam_api.status import Attempt, FineTuneJobStatus, Progress, Review
+from loam_api.status import Attempt, FineTuneJobStatus, Progress, Review, Usage
 from loam_operator.decision import Launch
 from loam_operator.failures import FAILURES_BY_NAME, Failure
 from loam_operator.judge import Verdict
+from loam_operator.observed import RayJobView
 from loam_operator.quantities import format_memory
 from loam_operator.review import build_decision, is_decided
-from loam_operator.status import change, clean_text, format_time, parse_time
+from loam_operator.status import change, clean_text, format_time, parse_time, read_state
 from loam_operator.steps import REVIEW, TRAIN, list_steps
 
 _FIRST_BACKOFF_SECONDS = 10
@@ -80,6 +82,25 @@ def end_attempt(
     return change(status, attempts=[*status.attempts[:-1], ended], gpus=None)
 
 
+def note_admission(
+    status: FineTuneJobStatus, ray_job: RayJobView | None, state: str
+) -> FineTuneJobStatus:
+    """Remember under which name Ray has the live attempt, and count the names.
+
+    A RayJob that a queue holds may have had one before; and a name alone is not worth a write.
+
+    Args:
+        state: that the attempt is seen in.
+    """
+    live, before = status.attempts[-1], read_state(status)
+    name = ray_job.job_id[:64] if ray_job and state != "Queued" else ""
+    is_first = state == "Starting" and not live.job_id
+    if name in ("", live.job_id) or (is_first and (before is None or before.name != "Queued")):
+        return status
+    noted = live.model_copy(update={"job_id": name, "admissions": live.admissions + 1})
+    return change(status, attempts=[*status.attempts[:-1], noted])
+
+
 def note_pods(status: FineTuneJobStatus, uid: str, verdict: Verdict) -> FineTuneJobStatus:
     """Remember which RayJob and which head pod run the live attempt, and how far it is."""
     live = status.attempts[-1]
@@ -109,17 +130,23 @@ def note_result(status: FineTuneJobStatus, result: ResultDocument) -> FineTuneJo
         method=result.method or status.method,
         method_reason=clean_text(result.method_reason) or status.method_reason,
         metrics=result.metrics or status.metrics,
-        cost=_find_cost(status, result),
+        **_find_cost(status, result),
     )
 
 
 def note_cost(status: FineTuneJobStatus, result: ResultDocument) -> FineTuneJobStatus:
     """Remember what a step has spent that failed; of other things its word does not count."""
-    return change(status, cost=_find_cost(status, result))
+    return change(status, **_find_cost(status, result))
 
 
-def _find_cost(status: FineTuneJobStatus, result: ResultDocument) -> str | None:
-    return clean_text(result.cost) or status.cost
+def _find_cost(status: FineTuneJobStatus, result: ResultDocument) -> dict[str, Any]:
+    """What the run's teacher has cost and done; a step that does not know leaves it as it was."""
+    requests, tokens = result.teacher_requests, result.teacher_tokens
+    used = Usage(teacher_requests=requests, teacher_tokens=tokens)
+    return {
+        "cost": clean_text(result.cost) or status.cost,
+        "usage": used if requests or tokens else status.usage,
+    }
 
 
 def may_retry(status: FineTuneJobStatus, failure: Failure, backoff_limit: int) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from loam_api.finetunejob import FineTuneJobSpec
-from loam_api.status import MAX_RETRY_TOKENS, Attempt, FailureLog, FineTuneJobStatus
+from loam_api.status import MAX_ADMISSIONS, MAX_RETRY_TOKENS, Attempt, FailureLog, FineTuneJobStatus
 from loam_operator.checking import SpecError, check_spec
 from loam_operator.cleanup import clean_up, list_leftovers
 from loam_operator.deadline import describe_deadline, is_overdue, seconds_until_deadline
@@ -25,6 +25,7 @@ from loam_operator.history import (
     find_next_step,
     find_reason,
     may_retry,
+    note_admission,
     note_cost,
     note_pods,
     note_result,
@@ -45,7 +46,7 @@ from loam_operator.status import (
     read_state,
     read_status,
 )
-from loam_operator.waits import WAIT_IS_TROUBLE_AFTER
+from loam_operator.waits import WAIT_IS_TROUBLE_AFTER, describe_preemptions
 
 STARTING_RECHECK_SECONDS = 10.0
 
@@ -121,6 +122,10 @@ def _follow(
     if spec.suspend:
         status = end_attempt(status, "Suspended", now)
         return suspend(observed, status, now)
+    ray_job = observed.find_ray_job(live.step, live.number)
+    status = note_admission(status, ray_job, verdict.state)
+    if status.attempts[-1].admissions > MAX_ADMISSIONS:
+        return fail(observed, status, "PreemptedTooOften", describe_preemptions(observed.job), now)
     if verdict.outcome == "failed":
         return _end_failed(observed, spec, status, verdict, now)
     if verdict.outcome == "absent":
@@ -138,7 +143,8 @@ def _show_active(
 ) -> Decision:
     ray_job = observed.find_ray_job(live.step, live.number)
     before = read_state(status)
-    if before is None or _may_show(before, verdict.state, is_new=not live.uid):
+    is_named = bool(ray_job and ray_job.job_id)
+    if before is None or _may_show(before, verdict.state, is_new=not live.uid, is_named=is_named):
         status = enter_state(status, verdict.state, now, verdict.detail)
     if verdict.state != "Starting":  # seen running: from now on it can only be lost
         status = note_pods(status, ray_job.uid if ray_job else "", verdict)
@@ -153,16 +159,19 @@ def _show_active(
     )
 
 
-def _may_show(before: State, name: str, is_new: bool) -> bool:
+def _may_show(before: State, name: str, is_new: bool, is_named: bool) -> bool:
     """Inside an attempt a job only goes forward, lest late news be written back and forth.
 
     Args:
         is_new: the RayJob has just come to be.
+        is_named: it has a name for Ray; one that is admitted gets it a moment later.
     """
     if before.name in RUNNING and name in RUNNING:
         return RUNNING.index(name) > RUNNING.index(before.name)
-    if name != "Starting" or before.name == "Queued":
+    if name != "Starting":
         return True
+    if before.name == "Queued":
+        return is_named
     # Starting pods may run into trouble and out of it again without another word.
     return before.name in LEFT_BY_A_RAY_JOB and is_new
 

@@ -19,7 +19,7 @@ class State:
     """One state of a job.
 
     Attributes:
-        meaning: for the condition's message; {attempt}, {step} and {detail} are filled in.
+        meaning: for the condition's message; {attempt}, {step}, {again} and {detail} are filled in.
         is_retold: whether its message may change while the job stays in it.
         num_milestones: how many of `MILESTONES` are reached in it.
         next_states: where it may lead, besides itself.
@@ -93,7 +93,9 @@ STATES = (
     _wait("QuotaExceeded", "The quota of the namespace leaves no room: {detail}"),
     _wait("Refused", "The API server refuses what the attempt needs: {detail}"),
     _wait("Unschedulable", "No node has room: {detail}"),
-    State("Queued", "Queued", "Attempt {attempt} waits for its queue. {detail}", _FROM_ACTIVE),
+    State(
+        "Queued", "Queued", "Attempt {attempt} waits for its queue{again}. {detail}", _FROM_ACTIVE
+    ),
     State(
         "Preparing", "Preparing", "Attempt {attempt} ({step}) prepares the data.", _FROM_ACTIVE, 1
     ),

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from loam_api.status import (
+    MAX_ADMISSIONS,
     MAX_ATTEMPTS,
     MAX_MESSAGE_LENGTH,
     Attempt,
@@ -103,12 +104,20 @@ def _fill_message(state: State, attempt: Attempt | None, detail: str) -> str:
     words = {
         "attempt": attempt.number if attempt else 1,
         "step": attempt.step if attempt else "",
+        "again": _describe_preemption(attempt.admissions) if attempt else "",
         "detail": clean_text(detail),
     }
     # The remedy stands behind the detail: a long detail is what gives way.
     room = MAX_MESSAGE_LENGTH - len(state.meaning.format(**{**words, "detail": ""}))
     words["detail"] = shorten(str(words["detail"]), room)
     return state.meaning.format(**words).strip()
+
+
+def _describe_preemption(admissions: int) -> str:
+    """What a queue has done to an attempt that it has admitted before; "" for one that is new."""
+    if not admissions:
+        return ""
+    return f" again: it was preempted ({admissions} of at most {MAX_ADMISSIONS} admissions used)"
 
 
 def _build_conditions(

@@ -22,9 +22,10 @@ _FAILURES_INTRO = """\
 Written by `operator/write_docs.py` from the table that the operator runs by; do not edit.
 
 Where two rows have evidence, the upper one counts. What concerns machines is judged by Kubernetes
-objects alone, never by what the pods say. *Charged* retries count for `spec.backoffLimit` and wait
-10 s, 20 s, 40 s, ... at most 5 minutes; *free* ones start as soon as the last attempt's pods are
-gone. A new attempt goes on behind the stages that are done and from the last checkpoint.
+objects, not by what the pods say, but for workers that are lost over and over. *Charged* retries
+count for `spec.backoffLimit` and wait 10 s, 20 s, 40 s, ... at most 5 minutes; *free* ones start as
+soon as the last attempt's pods are gone. A new attempt goes on behind the stages that are done and
+from the last checkpoint.
 """
 
 
@@ -63,7 +64,7 @@ def render_states() -> str:
 
 def _render_state(state: State) -> str:
     flags = (state.is_ready, state.is_reconciling, state.is_stalled)
-    meaning = state.meaning.format(attempt="N", step="S", detail="…")
+    meaning = state.meaning.format(attempt="N", step="S", again="", detail="…")
     return f"| {state.name} | {state.phase} | {' | '.join(map(str, flags))} | {meaning} |"
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from loam_operator.observed import Hint, PodView, RayJobView
+from loam_api.status import MAX_ADMISSIONS
+from loam_operator.names import QUEUE_NAME_LABELS
+from loam_operator.observed import Hint, JobView, PodView, RayJobView
 
 # Every pod is unschedulable for an instant, and a quota is full while old pods still go.
 WAIT_IS_TROUBLE_AFTER = timedelta(seconds=10)
@@ -55,6 +57,13 @@ def name_refusal(words: str) -> str:
 def describe_queue(hints: Iterable[Hint]) -> str:
     """A queue's own words for why it holds an attempt back; "" where it has not said."""
     return next((hint.message for hint in hints if hint.about.startswith("Workload ")), "")
+
+
+def describe_preemptions(job: JobView) -> str:
+    """Which queue will not let the job run to its end."""
+    names = [job.queue_labels[label] for label in QUEUE_NAME_LABELS if label in job.queue_labels]
+    queue = f"The queue {names[0]}" if names else "Its queue"
+    return f"{queue} has taken the attempt's pods away {MAX_ADMISSIONS} times."
 
 
 def _name_pod_trouble(pod: PodView) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loam_api.exits import ExitCode
+from loam_api.planning.choices import GIVEN
+from loam_api.planning.method import find_sure_choice
 from loam_api.planning.worker_memory import estimate_worker_memory
 from loam_api.ports import METRICS_PORT
 from loam_api.progress_document import ResultDocument
@@ -38,6 +40,7 @@ from loam_runtime.training.run_address import RunAddress
 
 if TYPE_CHECKING:
     from loam_api.finetunejob import FineTuneJob, FineTuneJobSpec
+    from loam_api.planning.facts import Facts
     from loam_runtime.observability.progress import Progress
     from loam_runtime.stages import StageRunner
     from loam_runtime.steps.context import JobContext
@@ -65,21 +68,35 @@ def prepare(job: FineTuneJob, base_dir: Path, this_try: Try, progress: Progress)
             return describe_run(run, run_key, outcome)
         context = build_context(job, base_dir, sources, run, run_key)
         stages = run_stages(context, monitor, _find_last_prepared(job.spec))
-        needed = _estimate_worker_memory(context, stages)
+        facts = _measure_facts(context, stages)
+    usage = _get_usage(stages.results.get("synthesize"))
+    method, reason = _find_method(job.spec, facts)
     rows = ", ".join(f"{count} {side}" for side, count in stages.results["split"]["rows"].items())
     return ResultDocument(
         exit_code=int(ExitCode.DONE),
         message=f"Prepared: {rows} rows.",
         run_key=run_key,
-        cost=describe_cost(job.spec, _find_cost(stages)),
+        cost=describe_cost(job.spec, usage.get("spent_cost")),
+        teacher_requests=int(usage.get("spent_requests", 0)),
+        teacher_tokens=int(usage.get("spent_tokens", 0)),
         is_reviewed=is_reviewed(run),
-        worker_memory_bytes=needed,
+        worker_memory_bytes=estimate_worker_memory(facts, job.spec),
+        method=method,
+        method_reason=reason[:MAX_MESSAGE_LENGTH],
     )
 
 
-def _find_cost(stages: StageRunner) -> float | None:
-    made = stages.results.get("synthesize")
-    return made["usage"].get("spent_cost") if made else None
+def _get_usage(made: dict[str, Any] | None) -> dict[str, float]:
+    """Of the teacher, in all starts of the run (`spent_*`); empty where none was asked."""
+    return dict(made["usage"]) if made else {}
+
+
+def _find_method(spec: FineTuneJobSpec, facts: Facts) -> tuple[str, str]:
+    """The method and why, as far as they are sure before the workers' devices are seen."""
+    if spec.training.method != "auto":
+        return spec.training.method, GIVEN
+    choice = find_sure_choice(facts.data.num_real_rows)
+    return (choice.method, choice.reason) if choice else ("", "")
 
 
 def describe_cost(spec: FineTuneJobSpec, cost: float | None) -> str:
@@ -96,13 +113,12 @@ def _find_last_prepared(spec: FineTuneJobSpec) -> str:
     return "synthesize" if is_remote else "split"
 
 
-def _estimate_worker_memory(context: JobContext, stages: StageRunner) -> int:
+def _measure_facts(context: JobContext, stages: StageRunner) -> Facts:
     from loam_runtime.steps.plan import measure_facts
     from loam_runtime.steps.rows import read_tables
 
     synthetic = stages.folders[1] if "synthesize" in stages.results else None
-    facts = measure_facts(context, read_tables(stages.folders[0], synthetic))
-    return estimate_worker_memory(facts, context.job.spec)
+    return measure_facts(context, read_tables(stages.folders[0], synthetic))
 
 
 def use_workers(
@@ -156,12 +172,16 @@ def use_workers(
 def describe_run(run: RunStore, run_key: str, outcome: RunOutcome) -> ResultDocument:
     """What the operator shows of a published run."""
     plan = _read_result(run, "plan")
+    has_asked = run.exists("stages/synthesize.json")
+    usage = _get_usage(_read_result(run, "synthesize") if has_asked else None)
     verdict = outcome.run["verdict"] or {}
     return ResultDocument(
         exit_code=int(ExitCode.DONE),
         message=str(verdict.get("text", ""))[:MAX_MESSAGE_LENGTH],
         run_key=run_key,
         is_published=True,
+        teacher_requests=int(usage.get("spent_requests", 0)),
+        teacher_tokens=int(usage.get("spent_tokens", 0)),
         method=plan["method"],
         method_reason=_find_reason(plan)[:MAX_MESSAGE_LENGTH],
         metrics=_find_metrics(_read_result(run, "baselines"), _read_result(run, "evaluate")),

@@ -86,6 +86,12 @@ class StorageError(LoamError):
     """A store that failed after all retries; the same command may succeed later."""
 
 
+class WorkersLostError(LoamError):
+    """Workers were lost again and again, with nothing stored in between."""
+
+    exit_code = ExitCode.WORKERS_LOST
+
+
 class FencedError(LoamError):
     """Another writer holds this run's prefix, or has taken it over."""
 

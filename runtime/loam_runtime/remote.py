@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loam_runtime.errors import InputError, LoamError
-from loam_runtime.observability.relay import RelayedMonitor, Replay
+from loam_runtime.errors import InputError, LoamError, WorkersLostError
+from loam_runtime.observability.relay import Event, RelayedMonitor, Replay
 from loam_runtime.training.run_address import RunAddress
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # The operator gives each worker pod one of it: logical CPUs are for the training processes.
 PIPELINE_RESOURCE = "loam-pipeline"
 
-_MAX_LOSSES = 3
+_MAX_LOSSES = 3  # in a row, with no stage or checkpoint in between
 _POLL_SECONDS = 0.2
 
 
@@ -47,19 +47,27 @@ class PipelineTask:
     last_stage: str
 
 
-def run_on_worker(
-    build_task: Callable[[], PipelineTask],
-    monitor: RunMonitor,
-    *,
-    max_losses: int = _MAX_LOSSES,
-) -> None:
+class _WatchedReplay(Replay):
+    """Notes whether something was stored that another worker goes on from."""
+
+    has_advanced = False
+
+    def __call__(self, event: Event) -> None:
+        super().__call__(event)
+        is_done = event["call"] == "exit" and not event["error"]
+        is_saved = event["call"] == "log" and event["args"][0] == "checkpoint"
+        self.has_advanced = self.has_advanced or is_done or is_saved
+
+
+def run_on_worker(build_task: Callable[[], PipelineTask], monitor: RunMonitor) -> None:
     """Run the pipeline's stages on some worker; returns when they are done.
 
     Args:
         build_task: called for each start, with the run's lock taken anew.
 
     Raises:
-        LoamError: what the pipeline raised there; or workers were lost too often.
+        LoamError: what the pipeline raised there.
+        WorkersLostError: workers were lost again and again before anything was stored.
         KeyboardInterrupt: as here: the worker was given time to save a checkpoint.
     """
     from loam_runtime.training.ray_adapter import connect_ray
@@ -68,15 +76,18 @@ def run_on_worker(
         import ray
 
         lost = (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError)
-        for num_losses in range(max_losses + 1):
-            replay = Replay(monitor)
+        num_losses = 0
+        while num_losses <= _MAX_LOSSES:
+            replay = _WatchedReplay(monitor)
             try:
                 return _run_once(build_task(), replay)
             except lost as exc:
                 replay.abandon("the worker was lost")
-                monitor.log("worker_lost", num_losses=num_losses + 1, message=str(exc)[:500])
-    raise LoamError(
-        f"The worker that ran the pipeline was lost {max_losses + 1} times.",
+                num_losses = 0 if replay.has_advanced else num_losses + 1
+                monitor.log("worker_lost", num_losses=num_losses, message=str(exc)[:500])
+    raise WorkersLostError(
+        f"The worker that ran the pipeline was lost {num_losses} times in a row, with no stage "
+        "done and no checkpoint in between.",
         remedy="Look for node failures or evictions; a new attempt goes on from the last "
         "checkpoint.",
     )

@@ -11,9 +11,10 @@ from tests.tools.fault_teacher import serve_script
 from tests.tools.tiny_job import write_examples, write_job
 
 from loam_api.review import SPOT_CHECK_FILE, ReviewDecision
+from loam_runtime import remote
 from loam_runtime.cluster_steps import prepare, use_workers
 from loam_runtime.data.tables import read_table
-from loam_runtime.errors import InputError
+from loam_runtime.errors import InputError, WorkersLostError
 from loam_runtime.manifest import load_manifest
 from loam_runtime.observability.progress import PlainProgress
 from loam_runtime.pipeline import STAGES, Try, open_run
@@ -57,19 +58,19 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[RayNodes]:
 
 
 class LosesWorker(PlainProgress):
-    """Takes the worker away when a stage begins, once."""
+    """Takes the worker away when one of these stages begins, once each."""
 
-    def __init__(self, nodes: RayNodes, stage: str) -> None:
+    def __init__(self, nodes: RayNodes, *stages: str) -> None:
         super().__init__(STAGES)
         self._nodes = nodes
-        self._stage = stage
+        self._stages = stages
         self.started: list[str] = []
 
     def start_stage(self, stage: str) -> None:
         super().start_stage(stage)
         is_first = stage not in self.started
         self.started.append(stage)
-        if stage == self._stage and is_first:
+        if stage in self._stages and is_first:
             self._nodes.replace_worker()
 
 
@@ -77,7 +78,9 @@ def test_a_lost_worker_is_followed_by_another(
     nodes: RayNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """A pod may die at any time: the attempt goes on behind the stages that were done, on another
-    worker, and the lost one's lock is worth nothing any more."""
+    worker, and the lost one's lock is worth nothing any more. Losses count only in a row: an
+    attempt that gets on would end by the number of its pods, and one that does not, never."""
+    monkeypatch.setattr(remote, "_MAX_LOSSES", 0)
     monkeypatch.setenv("LOAM_CACHE", str(tmp_path / "cache"))
     # Two workers are wished for, and there is never more than one: it is enough to begin.
     job = load_manifest(write_job(tmp_path, compute={"workers": {"min": 1, "max": 2}}))
@@ -85,27 +88,55 @@ def test_a_lost_worker_is_followed_by_another(
     prepared = prepare(job, tmp_path, first, PlainProgress(STAGES))
     assert not prepared.is_published
     assert prepared.worker_memory_bytes > 3 * 2**30
-    progress = LosesWorker(nodes, "baselines")
-    result = use_workers(
-        job,
-        tmp_path,
-        Try(2, "uid", "b"),
-        progress,
-        step="train",
-        run_key=prepared.run_key,
-        micro_batch_divisor=1,
-    )
+    assert (prepared.method, prepared.teacher_requests) == ("lora", 0)
+
+    def train(attempt: int, progress: LosesWorker):
+        return use_workers(
+            job,
+            tmp_path,
+            Try(attempt, "uid", f"attempt {attempt}"),
+            progress,
+            step="train",
+            run_key=prepared.run_key,
+            micro_batch_divisor=1,
+        )
+
+    with pytest.raises(WorkersLostError, match="no stage done"):
+        train(2, LosesWorker(nodes, "plan"))
+    progress = LosesWorker(nodes, "baselines", "train")
+    result = train(3, progress)
     assert (result.is_published, result.run_key) == (True, prepared.run_key)
     # The lost one may have come to the end of its stage before it was gone, and into the next.
     assert "baselines" in progress.started
     assert len(progress.started) > len(set(progress.started))
     assert progress.started.count("plan") == 1  # it was done when the worker was lost
     run = open_run(job, tmp_path, prepared.run_key)
-    assert json.loads(run.get("lock.json"))["token"] >= 4  # prepare, train, and twice on workers
+    assert json.loads(run.get("lock.json"))["token"] >= 6  # prepare, and each start on a worker
     logged = b"".join(run.get(one.key) for one in run.list("logs")).decode()
     assert "worker_lost" in logged
-    again = prepare(job, tmp_path, Try(3, "uid", "c"), PlainProgress(STAGES))
-    assert again.is_published
+    again = prepare(job, tmp_path, Try(4, "uid", "c"), PlainProgress(STAGES))
+    assert (again.is_published, again.method) == (True, "lora")
+
+
+def test_what_the_head_alone_knows_is_told_before_a_worker_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Who watches a job would see neither its method nor what its teacher was asked for until it
+    is published, hours later; a teacher without prices would seem to have done nothing."""
+    monkeypatch.setenv("LOAM_CACHE", str(tmp_path / "cache"))
+    training = {"method": "auto", "epochs": 1}
+    with serve_script(write_examples) as teacher:
+        openai = {"baseURL": teacher.base_url, "model": "scripted"}
+        synthesis = {"targetCount": 10, "teacher": {"kind": "openai", "openai": openai}}
+        job = load_manifest(write_job(tmp_path, synthesis=synthesis, training=training))
+        prepared = prepare(job, tmp_path, Try(1, "uid", "a"), PlainProgress(STAGES))
+        again = prepare(job, tmp_path, Try(2, "uid", "b"), PlainProgress(STAGES))
+    # The scripted server counts 40 tokens of prompt and 20 of answer.
+    asked = (teacher.num_requests, 60 * teacher.num_requests)
+    for told in (prepared, again):
+        assert (told.method, told.cost) == ("qlora", "")
+        assert "real rows, under 100" in told.method_reason
+        assert (told.teacher_requests, told.teacher_tokens) == asked
 
 
 def test_a_decision_reaches_the_rows_that_are_trained_on(
@@ -144,7 +175,10 @@ def test_a_decision_reaches_the_rows_that_are_trained_on(
     with pytest.raises(InputError, match="no-such-row"):
         train(2, "no-such-row")
     assert not run.exists("stages/plan.json")
-    assert train(3, ids[0]).is_published
+    result = train(3, ids[0])
+    assert result.is_published
+    # All that was asked for, though by another pod.
+    assert (result.teacher_requests, result.method) == (teacher.num_requests, "lora")
     (tmp_path / "kept.parquet").write_bytes(run.get("data/synthetic.parquet"))
     kept = read_table(tmp_path / "kept.parquet")["id"]
     assert 0 < len(kept) < 10

@@ -11,9 +11,10 @@ import ray
 from tests.tools.tiny_models import build_tiny_model
 from tests.tools.training_tools import fit, make_config, make_rows
 
-from loam_runtime.errors import InputError
+from loam_runtime.errors import InputError, WorkersLostError
 from loam_runtime.storage.registry import open_store
 from loam_runtime.storage.run_store import RunStore
+from loam_runtime.training import ray_adapter
 from loam_runtime.training.drain import FOLDER_VARIABLE, drain_pod
 from loam_runtime.training.ray_adapter import connect_ray
 from loam_runtime.training.ray_adapter import fit as fit_on_ray
@@ -116,6 +117,36 @@ def test_lost_worker_is_replaced(run_on_ray, model_folder, tmp_path):
     assert {event["num_workers"] for event in starts} == {2}
     plain = fit(config, model_folder, tmp_path / "plain", ROWS, VALIDATION)
     assert result.losses == pytest.approx(plain.losses, abs=1e-4)
+
+
+def test_workers_may_be_lost_as_often_as_checkpoints_come(run_on_ray, monkeypatch):
+    """On spot nodes a training of days loses workers every hour, and must not end by their number;
+    where none lives for a checkpoint, it must end, as what it is."""
+    monkeypatch.setattr(ray_adapter, "_MAX_RESTARTS", 0)
+    starts, killed = [], set()
+
+    def kill_behind_checkpoints(event):
+        if event["event"] == "start":
+            starts.append(event)
+        pid = starts[-1]["pid"]
+        if len(starts) == 3:
+            raise KeyboardInterrupt
+        if event["event"] == "checkpoint" and pid not in killed:
+            killed.add(pid)
+            os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_on_ray(make_config(max_steps=10_000), kill_behind_checkpoints)
+    assert 0 == starts[0]["step"] < starts[1]["step"] < starts[2]["step"]
+
+    def kill_at_once(event):
+        if event["event"] == "start":
+            starts.append(event)
+            os.kill(event["pid"], signal.SIGKILL)
+
+    with pytest.raises(WorkersLostError, match="no checkpoint in between"):
+        run_on_ray(make_config(max_steps=10_000, checkpoint_every_seconds=3600), kill_at_once)
+    assert len(starts) == 4
 
 
 def test_a_drained_pod_waits_for_its_checkpoint(run_on_ray, drain_folder):

@@ -65,6 +65,16 @@ def choose_method(
     return MethodChoice("lora", rank, f"{rows}, 1,000 to 9,999: LoRA, rank {rank}")
 
 
+def find_sure_choice(num_rows: int) -> MethodChoice | None:
+    """What `choose_method` takes on any device; None where that depends on the device.
+
+    Its reason is that of a device with room for everything: on a small one another holds as well.
+    """
+    cramped = choose_method(num_rows, lora_fits=False)
+    roomy = choose_method(num_rows, full_fits=True)
+    return roomy if roomy.method == cramped.method else None
+
+
 def choose_rank(num_rows: int) -> int:
     """8 under 100 real rows, 16 under 5,000, else 32: fewer parameters overfit less [1]."""
     if num_rows < FEW_ROWS:

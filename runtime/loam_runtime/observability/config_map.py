@@ -112,10 +112,10 @@ class ConfigMapProgress:
             work = self._work
             if work is None:
                 return
-            work.advance(n, {})
-            share = f" {work.num_done / work.total:.0%}" if work.total else f" {work.num_done}"
+            work.advance(n, {name: fields[name] for name in ("loss",) if name in fields})
+            summary = f"{stage} {_describe(work)}"
             seconds = work.estimate_seconds_left()
-        self._tell(stage, f"{stage}{share}", seconds)
+        self._tell(stage, summary, seconds)
 
     def end_stage(self, stage: str, state: str, seconds: float) -> None:
         self._inner.end_stage(stage, state, seconds)
@@ -157,3 +157,14 @@ class ConfigMapProgress:
                     return
                 time.sleep(_RETRY_SECONDS)
                 self._is_new.set()
+
+
+def _describe(work: Work) -> str:
+    """The share that is done; of training also the step and the latest loss."""
+    if not work.total:
+        return str(work.num_done)
+    share = f"{work.num_done / work.total:.0%}"
+    loss = work.fields.get("loss")
+    if not isinstance(loss, float):
+        return share
+    return f"{share}, step {work.num_done} of {work.total}, loss {loss:.3g}"

@@ -13,14 +13,14 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import tenacity
 
-from loam_runtime.errors import LoamError
+from loam_runtime.errors import LoamError, WorkersLostError
 from loam_runtime.training.config import TrainConfig
 from loam_runtime.training.ray_entry import run_worker
 from loam_runtime.training.ray_task import ADAPTER_PREFIX, WorkerTask
@@ -44,7 +44,7 @@ _ENVIRONMENT = {
     "RAY_worker_niceness": "0",
 }
 _OBJECT_STORE_BYTES = 128 * 2**20  # only events pass through it
-_MAX_RESTARTS = 3
+_MAX_RESTARTS = 3  # by Ray, before it is asked whether training gets on at all
 _POLL_SECONDS = 0.2
 _INTERRUPT_SECONDS = 30.0
 
@@ -72,7 +72,8 @@ def fit(
         output_dir: receives what was trained.
 
     Raises:
-        LoamError: as `loop.train`; or workers were lost more often than Ray restarts them.
+        LoamError: as `loop.train`.
+        WorkersLostError: workers were lost again and again, with no checkpoint in between.
         KeyboardInterrupt: Ctrl-C; the workers were given half a minute to save a checkpoint.
     """
     with (
@@ -147,10 +148,54 @@ def _init_ray(num_workers: int) -> None:
     )
 
 
+class _Checkpoints:
+    """Hands events on and notes whether training gets from one checkpoint to a later one."""
+
+    def __init__(self, on_event: Callable[[dict[str, Any]], None]) -> None:
+        self._on_event = on_event
+        self._steps: list[int] = []
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event["event"] in ("start", "checkpoint"):
+            self._steps.append(event["step"])
+        self._on_event(event)
+
+    @property
+    def has_advanced(self) -> bool:
+        return bool(self._steps) and max(self._steps) > self._steps[0]
+
+
 def _fit_task(
     task: WorkerTask, ray_dir: Path, on_event: Callable[[dict[str, Any]], None]
 ) -> TrainResult:
+    """Train to the end: a long training may lose any number of workers, as long as it gets on."""
+    from ray.train import WorkerGroupError
+
+    while True:
+        checkpoints = _Checkpoints(on_event)
+        try:
+            return _fit_once(task, ray_dir, checkpoints)
+        except WorkerGroupError as exc:
+            if not checkpoints.has_advanced:
+                raise _describe_loss(exc.worker_failures.values(), exc) from exc
+
+
+def _describe_loss(failures: Iterable[Exception], exc: Exception) -> LoamError:
+    # Of the training's own errors only those leave a worker that a lost peer causes, too.
+    is_lost = any(not isinstance(failure, RuntimeError) for failure in failures)
+    kind = WorkersLostError if is_lost else LoamError
+    return kind(
+        f"The training workers failed {_MAX_RESTARTS + 1} times with no checkpoint in between: "
+        f"{exc}",
+        remedy="Run the same command again to resume from the last checkpoint.",
+    )
+
+
+def _fit_once(
+    task: WorkerTask, ray_dir: Path, on_event: Callable[[dict[str, Any]], None]
+) -> TrainResult:
     import ray
+    from ray.train import WorkerGroupError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from loam_runtime.training.ray_mailbox import Mailbox
@@ -170,9 +215,11 @@ def _fit_task(
         raise failure
     try:
         return TrainResult.from_dict(future.result().return_value)
+    except WorkerGroupError:
+        raise
     except Exception as exc:
         raise LoamError(
-            f"The training workers failed {_MAX_RESTARTS + 1} times: {exc}",
+            f"The training workers could not be started: {exc}",
             remedy="Run the same command again to resume from the last checkpoint.",
         ) from exc
 

@@ -57,7 +57,8 @@ def test_a_document_says_whose_it_is():
 
 
 def test_many_steps_are_few_writes(monkeypatch):
-    """A write a step would be thousands, to an API server that has other things to do."""
+    """A write a step would be thousands, to an API server that has other things to do; and what it
+    is told last has to say whether the training learns, as most people look nowhere else."""
     monkeypatch.setattr(config_map, "WRITE_INTERVAL_SECONDS", 60.0)
     server, shown = Server(), Shown()
     progress = ConfigMapProgress(shown, server.write, attempt=1)
@@ -65,12 +66,28 @@ def test_many_steps_are_few_writes(monkeypatch):
     assert server.has_some.wait(10)
     progress.start_work("train", 1000, "steps")
     for _ in range(620):
-        progress.advance("train", 1, {"loss": 0.5})
+        progress.advance("train", 1, {"loss": 0.4123, "tokens_per_s": 90})
     progress.finish(ResultDocument(exit_code=15, message="NaN"))
     assert len(server.documents) == 2
     assert server.documents[-1].stage == "train"
-    assert server.documents[-1].summary == "train 62%"
+    assert server.documents[-1].summary == "train 62%, step 620 of 1000, loss 0.412"
     assert shown.calls.count("advance") == 620
+
+
+def test_only_training_has_steps_and_no_summary_is_too_long():
+    """A document over its bounds is taken for hostile, and its result is lost with it."""
+    server = Server()
+    progress = ConfigMapProgress(Shown(), server.write, attempt=1)
+    progress.start_stage("synthesize")
+    progress.start_work("synthesize", 10**12, "rows")
+    progress.advance("synthesize", 10**12, {"kept": 4})
+    assert progress._document.summary == "synthesize 100%"
+    progress.start_work("synthesize", 10**30, "steps")
+    progress.advance("synthesize", 10**29, {"loss": 1e-300})
+    progress.finish(ResultDocument(exit_code=0))
+    told = parse_progress(server.documents[-1].to_json(), 1)
+    assert told is not None
+    assert told.summary.startswith("synthesize 10%, step 1")
 
 
 def test_every_stage_of_the_pipeline_can_be_told():

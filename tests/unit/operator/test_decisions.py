@@ -19,7 +19,7 @@ from tests.unit.operator.world import (
 )
 
 from loam_api.progress_document import ProgressDocument, ResultDocument
-from loam_api.status import MAX_ATTEMPTS, MAX_MESSAGE_LENGTH
+from loam_api.status import MAX_ADMISSIONS, MAX_ATTEMPTS, MAX_MESSAGE_LENGTH
 from loam_operator.cache import Cache
 from loam_operator.checking import check_spec
 from loam_operator.decision import Launch
@@ -410,6 +410,48 @@ def readmit(lane: Lane, name: str) -> None:
     lane.work()
 
 
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_a_queue_may_take_the_pods_away_so_often_and_no_more(has_begun: bool):
+    """Two jobs that preempt each other would pay for loading a model for ever, and a status that
+    says nothing but Queued hides it."""
+    lane = Lane()
+    lane.world.update_job(queue_labels={"kueue.x-k8s.io/queue-name": "team-a"})
+    lane.run_until("Training")
+    name = "job-train-a2"
+    for number in range(1, MAX_ADMISSIONS + 1):
+        assert lane.status.attempts[1].admissions == number
+        assert lane.status.attempts[1].job_id == lane.world.ray_jobs[name].job_id
+        lane.world.hold(name)
+        lane.work()
+        assert f"preempted ({number} of at most {MAX_ADMISSIONS}" in lane.message
+        lane.world.update_ray_job(name, deployment_status="")  # admitted, and not begun yet
+        lane.work()
+        assert lane.state == "Queued"
+        if has_begun and number < MAX_ADMISSIONS:
+            lane.run_until("Training")
+        else:
+            lane.world.advance_ray_job(name)
+            lane.work(1)
+    assert lane.state == "PreemptedTooOften"
+    assert "The queue team-a has taken" in lane.message
+    assert not lane.status.attempts[1].charged
+
+
+def test_a_job_without_a_queue_is_admitted_once():
+    """The count costs a plain job no write; what held a RayJob before it began is no preemption."""
+    lane = Lane()
+    lane.work()
+    lane.world.update_ray_job("job-prepare-a1", job_id="before", deployment_status="Initializing")
+    writes = lane.world.counts.total
+    lane.work()
+    assert lane.world.counts.total == writes
+    lane.world.update_ray_job("job-prepare-a1", job_id="", deployment_status="Suspended")
+    lane.work()
+    assert lane.message == "Attempt 1 waits for its queue."
+    lane.run_until("Succeeded")
+    assert [one.admissions for one in lane.status.attempts] == [1, 1]
+
+
 def test_what_was_told_before_a_queue_took_the_pods_is_old():
     """The attempt's document stays when its pods go: a job whose new pods wait for an image would
     be shown as training, its GPUs as busy, for as long as that takes."""
@@ -612,6 +654,7 @@ def test_what_was_spent_is_shown_however_the_job_ends(end: str, exit_code: int, 
     lane = Lane()
     lane.run_until(end, exit_code)
     assert lane.status.cost == cost
+    assert cost.startswith(f"{lane.status.usage.teacher_requests}.")
 
 
 def test_each_exit_code_has_one_class():
