@@ -127,11 +127,15 @@ BROKEN_RULES = {
     ),
     "whose prices are known": ("synthesis.budget.maxCost", 1.5),
     "onUntrustedFilter judge needs a judge": ("synthesis.onUntrustedFilter", "judge"),
-    "filters.consistency must be enabled": (
+    "filters.consistency or filters.unsafe must be enabled": (
         "synthesis",
         {"targetCount": 1, "judge": JUDGE, "filters": {"consistency": {"enabled": False}}},
     ),
-    "a judge judges labels: it needs": (
+    "whether a row is unsafe is asked of a model": (
+        "synthesis",
+        {"targetCount": 1, "filters": {"unsafe": {"enabled": True}}},
+    ),
+    "a judge judges labels, or what is unsafe: it needs": (
         "",
         {
             "data": {"seeds": {"uri": "file://s"}, "task": "generation"},

@@ -153,6 +153,7 @@ BROKEN_RULES = {
     "a value is read only with operator: Equal": {
         "pods": {"worker": {"tolerations": [{"key": "a", "value": "b"}]}}
     },
+    "answers are kept in object storage": {"teacherCache": "file:///tmp/answers"},
 }
 
 
