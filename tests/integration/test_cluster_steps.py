@@ -11,10 +11,9 @@ from tests.tools.fault_teacher import serve_script
 from tests.tools.tiny_job import write_examples, write_job
 
 from loam_api.review import SPOT_CHECK_FILE, ReviewDecision
-from loam_runtime import remote
 from loam_runtime.cluster_steps import prepare, use_workers
 from loam_runtime.data.tables import read_table
-from loam_runtime.errors import InputError, WorkersLostError
+from loam_runtime.errors import InputError
 from loam_runtime.manifest import load_manifest
 from loam_runtime.observability.progress import PlainProgress
 from loam_runtime.pipeline import STAGES, Try, open_run
@@ -78,9 +77,7 @@ def test_a_lost_worker_is_followed_by_another(
     nodes: RayNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """A pod may die at any time: the attempt goes on behind the stages that were done, on another
-    worker, and the lost one's lock is worth nothing any more. Losses count only in a row: an
-    attempt that gets on would end by the number of its pods, and one that does not, never."""
-    monkeypatch.setattr(remote, "_MAX_LOSSES", 0)
+    worker, and the lost one's lock is worth nothing any more."""
     monkeypatch.setenv("LOAM_CACHE", str(tmp_path / "cache"))
     # Two workers are wished for, and there is never more than one: it is enough to begin.
     job = load_manifest(write_job(tmp_path, compute={"workers": {"min": 1, "max": 2}}))
@@ -101,20 +98,18 @@ def test_a_lost_worker_is_followed_by_another(
             micro_batch_divisor=1,
         )
 
-    with pytest.raises(WorkersLostError, match="no stage done"):
-        train(2, LosesWorker(nodes, "plan"))
-    progress = LosesWorker(nodes, "baselines", "train")
-    result = train(3, progress)
+    progress = LosesWorker(nodes, "baselines")
+    result = train(2, progress)
     assert (result.is_published, result.run_key) == (True, prepared.run_key)
     # The lost one may have come to the end of its stage before it was gone, and into the next.
     assert "baselines" in progress.started
     assert len(progress.started) > len(set(progress.started))
     assert progress.started.count("plan") == 1  # it was done when the worker was lost
     run = open_run(job, tmp_path, prepared.run_key)
-    assert json.loads(run.get("lock.json"))["token"] >= 6  # prepare, and each start on a worker
+    assert json.loads(run.get("lock.json"))["token"] >= 4  # prepare, and each start on a worker
     logged = b"".join(run.get(one.key) for one in run.list("logs")).decode()
     assert "worker_lost" in logged
-    again = prepare(job, tmp_path, Try(4, "uid", "c"), PlainProgress(STAGES))
+    again = prepare(job, tmp_path, Try(3, "uid", "c"), PlainProgress(STAGES))
     assert (again.is_published, again.method) == (True, "lora")
 
 

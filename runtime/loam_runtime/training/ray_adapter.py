@@ -34,8 +34,6 @@ _ENVIRONMENT = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     # A process more at every start, to answer a question that the loop does not ask.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    # A cold GPU pod takes minutes to pull its image; the default is 60 s.
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1800",
     # Workers find the installed packages by themselves.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     # Ray's coming default; the accelerators of a worker without GPU stay as they are.
@@ -43,6 +41,12 @@ _ENVIRONMENT = {
     # As nice as the command: at Ray's 15, training stands still beside anything that computes.
     "RAY_worker_niceness": "0",
 }
+# How long workers may take to get their places.
+_START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+_GIVEN_START_TIMEOUT = os.environ.get(_START_TIMEOUT, "")
+# A cold GPU pod takes minutes to pull its image. An elastic group asks for what Ray has just seen
+# to be there: to wait long for it would be to wait for a node that is lost.
+_START_SECONDS, _ELASTIC_START_SECONDS = 1800, 60
 _OBJECT_STORE_BYTES = 128 * 2**20  # only events pass through it
 _MAX_RESTARTS = 3  # by Ray, before it is asked whether training gets on at all
 _POLL_SECONDS = 0.2
@@ -248,6 +252,8 @@ def _build_trainer(task: WorkerTask, mailbox: Any, ray_dir: Path) -> Any:
     # when there is more.
     is_elastic = 0 < config.min_workers < config.num_workers
     num_workers = (config.min_workers, config.num_workers) if is_elastic else config.num_workers
+    start_seconds = _ELASTIC_START_SECONDS if is_elastic else _START_SECONDS
+    os.environ[_START_TIMEOUT] = _GIVEN_START_TIMEOUT or str(start_seconds)
     return TorchTrainer(
         run_worker,
         train_loop_config={"task": task, "mailbox": mailbox},

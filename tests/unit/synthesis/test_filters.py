@@ -388,7 +388,7 @@ class TestRegistry:
         on = read_settings({name: {"enabled": True} for name in names})
         off = read_settings({name: {"enabled": False} for name in names})
         # A label has no source, and no grammar; and here is no teacher to be asked for it.
-        names -= {"grounding", "structured", "consistency"}
+        names -= {"grounding", "structured", "consistency", "unsafe"}
         assert set(self.list_names(on)) - set(self.list_names(off)) == names
         assert self.list_names(off) == ["exactDuplicates", "contamination", "quality"]
 
