@@ -77,8 +77,7 @@ def prepare(job: FineTuneJob, base_dir: Path, this_try: Try, progress: Progress)
         message=f"Prepared: {rows} rows.",
         run_key=run_key,
         cost=describe_cost(job.spec, usage.get("spent_cost")),
-        teacher_requests=int(usage.get("spent_requests", 0)),
-        teacher_tokens=int(usage.get("spent_tokens", 0)),
+        **_count_questions(usage),
         is_reviewed=is_reviewed(run),
         worker_memory_bytes=estimate_worker_memory(facts, job.spec),
         method=method,
@@ -89,6 +88,11 @@ def prepare(job: FineTuneJob, base_dir: Path, this_try: Try, progress: Progress)
 def _get_usage(made: dict[str, Any] | None) -> dict[str, float]:
     """Of the teacher, in all starts of the run (`spent_*`); empty where none was asked."""
     return dict(made["usage"]) if made else {}
+
+
+def _count_questions(usage: dict[str, float]) -> dict[str, int]:
+    """The fields of a `ResultDocument` that say what the teacher was asked for."""
+    return {f"teacher_{it}": int(usage.get(f"spent_{it}", 0)) for it in ("requests", "tokens")}
 
 
 def _find_method(spec: FineTuneJobSpec, facts: Facts) -> tuple[str, str]:
@@ -180,8 +184,7 @@ def describe_run(run: RunStore, run_key: str, outcome: RunOutcome) -> ResultDocu
         message=str(verdict.get("text", ""))[:MAX_MESSAGE_LENGTH],
         run_key=run_key,
         is_published=True,
-        teacher_requests=int(usage.get("spent_requests", 0)),
-        teacher_tokens=int(usage.get("spent_tokens", 0)),
+        **_count_questions(usage),
         method=plan["method"],
         method_reason=_find_reason(plan)[:MAX_MESSAGE_LENGTH],
         metrics=_find_metrics(_read_result(run, "baselines"), _read_result(run, "evaluate")),

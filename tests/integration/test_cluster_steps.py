@@ -57,19 +57,19 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[RayNodes]:
 
 
 class LosesWorker(PlainProgress):
-    """Takes the worker away when one of these stages begins, once each."""
+    """Takes the worker away when a stage begins, once."""
 
-    def __init__(self, nodes: RayNodes, *stages: str) -> None:
+    def __init__(self, nodes: RayNodes, stage: str) -> None:
         super().__init__(STAGES)
         self._nodes = nodes
-        self._stages = stages
+        self._stage = stage
         self.started: list[str] = []
 
     def start_stage(self, stage: str) -> None:
         super().start_stage(stage)
         is_first = stage not in self.started
         self.started.append(stage)
-        if stage in self._stages and is_first:
+        if stage == self._stage and is_first:
             self._nodes.replace_worker()
 
 
@@ -86,20 +86,16 @@ def test_a_lost_worker_is_followed_by_another(
     assert not prepared.is_published
     assert prepared.worker_memory_bytes > 3 * 2**30
     assert (prepared.method, prepared.teacher_requests) == ("lora", 0)
-
-    def train(attempt: int, progress: LosesWorker):
-        return use_workers(
-            job,
-            tmp_path,
-            Try(attempt, "uid", f"attempt {attempt}"),
-            progress,
-            step="train",
-            run_key=prepared.run_key,
-            micro_batch_divisor=1,
-        )
-
     progress = LosesWorker(nodes, "baselines")
-    result = train(2, progress)
+    result = use_workers(
+        job,
+        tmp_path,
+        Try(2, "uid", "b"),
+        progress,
+        step="train",
+        run_key=prepared.run_key,
+        micro_batch_divisor=1,
+    )
     assert (result.is_published, result.run_key) == (True, prepared.run_key)
     # The lost one may have come to the end of its stage before it was gone, and into the next.
     assert "baselines" in progress.started

@@ -10,6 +10,7 @@ from typing import Literal
 CHARS_PER_TOKEN = 4  # rough for English; used only where an endpoint reports no usage
 TOKENS_PER_MESSAGE = 8  # what a chat template puts around one
 
+LABEL_KEY = "label"  # of the one value of an answer that is a choice
 Respondent = Literal["teacher", "judge"]  # who is asked: who writes rows, or who judges them
 
 

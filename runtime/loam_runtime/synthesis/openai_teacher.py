@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 
 from loam_runtime.errors import CredentialsError
 from loam_runtime.synthesis.dialect import Dialect
-from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest, estimate_tokens
+from loam_runtime.synthesis.exchange import (
+    LABEL_KEY,
+    TeacherAnswer,
+    TeacherRequest,
+    estimate_tokens,
+)
 from loam_runtime.synthesis.faults import AttemptFailed
 from loam_runtime.synthesis.http_failures import translate_status
 
@@ -149,7 +154,7 @@ def _is_of_environment(endpoint: str) -> bool:
 def _describe_form(request: TeacherRequest) -> dict[str, object]:
     """What the answer may be, as a schema. Its root is an object: strict endpoints take no list."""
     if request.choices:
-        return _name_form("choice", {"label": {"type": "string", "enum": list(request.choices)}})
+        return _name_form("choice", {LABEL_KEY: {"type": "string", "enum": list(request.choices)}})
     row = _describe_object({key: {"type": "string"} for key in request.row_keys})
     return _name_form("rows", {"rows": {"type": "array", "items": row}})
 

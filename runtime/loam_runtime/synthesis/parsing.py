@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from loam_runtime.data.normalize import mend_surrogates
+from loam_runtime.synthesis.exchange import LABEL_KEY
 
 _THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
 _OPEN_THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*\Z", re.DOTALL | re.IGNORECASE)
@@ -47,6 +48,18 @@ def parse_objects(text: str, *, is_complete: bool = True) -> list[dict[str, Any]
     if not is_strict and _is_cut(body, is_complete):
         return objects[:-1]
     return objects
+
+
+def parse_label(text: str, *, is_complete: bool = True) -> str:
+    """What an answer chose of the choices that it was given: as JSON, or as its bare text.
+
+    Args:
+        is_complete: see `parse_objects`.
+    """
+    answer = strip_thinking(text)
+    found = parse_objects(answer, is_complete=is_complete)
+    said = str(found[0].get(LABEL_KEY, "")) if found else answer
+    return said.strip().strip("\"'`.").strip()
 
 
 def parse_lines(text: str, *, is_complete: bool = True) -> list[str]:

@@ -158,7 +158,7 @@ def test_a_model_that_cannot_be_loaded_is_said_as_it_is(workers: Workers) -> Non
         raise InputError("The model is not there.")
 
     def break_loading(replica: ThreadReplica) -> None:
-        replica.load = refuse  # type: ignore[method-assign]
+        replica.load = refuse
 
     pool = workers.open(2, break_loading)
     for _ in range(2):  # a later call is told the same

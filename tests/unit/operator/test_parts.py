@@ -263,7 +263,7 @@ def test_profiles_are_read_after_the_question():
             yield {"metadata": {"name": f"list-{number}"}}
 
     async def scenario() -> list[str]:
-        reader = ProfileReader(SlowApi())  # type: ignore[arg-type]
+        reader = ProfileReader(SlowApi())
         readers = [asyncio.create_task(reader.read())]
         await asyncio.sleep(0)  # the first list is under way
         readers += [asyncio.create_task(reader.read()) for _ in range(50)]
@@ -397,7 +397,7 @@ def test_a_renewal_is_told_only_where_the_api_server_has_answered():
     async def scenario() -> list[str]:
         told: list[str] = []
         api, was_told = Away(), asyncio.Event()
-        lease = Lease(api, "n", "operator-0", lambda: 0.0)  # type: ignore[arg-type]
+        lease = Lease(api, "n", "operator-0", lambda: 0.0)
 
         def tell() -> None:
             told.append("away" if api.is_away else "back")

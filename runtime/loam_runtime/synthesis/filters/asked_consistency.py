@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from loam_runtime.data.examples import Example
 from loam_runtime.data.normalize import normalize_text
-from loam_runtime.synthesis.exchange import Respondent, TeacherAnswer, TeacherRequest
+from loam_runtime.synthesis.exchange import LABEL_KEY, Respondent, TeacherAnswer, TeacherRequest
 from loam_runtime.synthesis.filters.base import Ask, Verdict
 from loam_runtime.synthesis.filters.trust import (
     GENERATING_MODEL,
@@ -30,14 +30,13 @@ from loam_runtime.synthesis.filters.trust import (
     cut_folds,
     draw_orders,
 )
-from loam_runtime.synthesis.parsing import parse_objects, strip_thinking
+from loam_runtime.synthesis.parsing import parse_label
 from loam_runtime.synthesis.strategies.base import TaskBrief
 
 MAX_SHOTS = 24  # of all labels together, but one of each at least
 MAX_SHOTS_PER_LABEL = 4
 MAX_MEASURED_SEEDS = 40  # each costs up to three requests
 MEASURED_AT_ONCE = 10
-KEY = "label"  # of the answer's one value
 
 Vote = str | None  # a label; "" for an answer that names none; None for no answer
 
@@ -165,10 +164,9 @@ class AskedConsistencyFilter:
                 self._compose(queries[place], orders[turn % len(orders)])
                 for turn, place in enumerate(places)
             ]
-            unique = list(dict.fromkeys(requests))  # seeds may be alike
-            answers = dict(zip(unique, await ask(unique, self._respondent), strict=True))
-            for place, request in zip(places, requests, strict=True):
-                votes[place].append(self._read(answers[request]))
+            answers = await ask(requests, self._respondent)
+            for place, answer in zip(places, answers, strict=True):
+                votes[place].append(self._read(answer))
         return votes
 
     def _compose(self, query: _Query, order: Sequence[Example]) -> TeacherRequest:
@@ -180,7 +178,7 @@ class AskedConsistencyFilter:
             self._show(query.text),
         ]
         if self._is_chat:
-            parts.append(f'Answer with JSON alone: {{"{KEY}": one of the classes}}.')
+            parts.append(f'Answer with JSON alone: {{"{LABEL_KEY}": one of the classes}}.')
         return TeacherRequest(
             messages=(("user", "\n\n".join(parts)),),
             max_tokens=self._max_tokens,
@@ -198,15 +196,12 @@ class AskedConsistencyFilter:
 
     def _write(self, label: str) -> str:
         name = self._names[label]
-        return json.dumps({KEY: name}, ensure_ascii=False) if self._is_chat else name
+        return json.dumps({LABEL_KEY: name}, ensure_ascii=False) if self._is_chat else name
 
     def _read(self, answer: TeacherAnswer | None) -> Vote:
         if answer is None:
             return None
-        text = strip_thinking(answer.text)
-        found = parse_objects(text, is_complete=answer.is_complete)
-        said = str(found[0].get(KEY, "")) if found else text
-        return self._match(said.strip().strip("\"'`.").strip())
+        return self._match(parse_label(answer.text, is_complete=answer.is_complete))
 
     def _match(self, said: str) -> str:
         """The label of this name; letter case counts only where names differ in nothing else."""
