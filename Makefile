@@ -7,11 +7,12 @@ export LOAM_CACHE ?= $(HOME)/.cache/loam
 PYTHON := .venv/bin/python
 MODEL := examples/models/gemma-3-270m-q4_k_m.gguf
 
-.PHONY: help setup demo test e2e test-gpu lint crds bench lock clean
+.PHONY: help setup demo test test-full e2e test-gpu lint crds bench lock clean
 
 help:
 	@echo "make demo   from seed examples to a measured adapter, on this machine (Python 3.11+ only)"
 	@echo "make test   every test that needs no root (Go builds its S3 server and its Kubernetes)"
+	@echo "make test-full   the same with twenty times as many drawn cases (hours)"
 	@echo "make e2e    on a Kubernetes node of its own: as root, on Debian"
 	@echo "make lint   ruff and mypy          make crds   CRD, references and tables, from the code"
 	@echo "make bench  what docs/benchmarks.md reports      make lock   renew requirements.txt"
@@ -38,6 +39,10 @@ SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
 test: find-go setup $(MODEL) test-tools
 	$(PYTEST) $(SIDE_BY_SIDE) --ignore=tests/e2e
+
+# The same with twenty times as many cases wherever they are drawn from a large space: hours.
+test-full: find-go setup $(MODEL) test-tools
+	LOAM_TEST_SCALE=20 $(PYTEST) $(SIDE_BY_SIDE) -o timeout=7200 --ignore=tests/e2e
 
 SERVERS := versitygw kubernetes kubectl helm
 

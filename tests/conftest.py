@@ -8,14 +8,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from tests.tools.cases import SCALE, count_cases
+from tests.tools.durations import BUDGET_SECONDS, DurationReport
 
 if TYPE_CHECKING:
     from tests.tools.s3_server import S3Server
 
 # How long one example takes depends on what else the machine does; pytest's timeout guards hangs.
 # CI decides about a change, so there the cases are the same each time.
-settings.register_profile("loam", deadline=None, derandomize="CI" in os.environ)
+settings.register_profile(
+    "loam", deadline=None, derandomize="CI" in os.environ, max_examples=count_cases(100)
+)
 settings.load_profile("loam")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Only the process that reports keeps account of the time, and only of usual runs."""
+    if not hasattr(config, "workerinput") and SCALE == 1:
+        config.pluginmanager.register(DurationReport(BUDGET_SECONDS))
 
 
 @pytest.fixture(scope="session")

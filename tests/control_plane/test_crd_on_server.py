@@ -11,6 +11,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from kubernetes import client
+from tests.tools.cases import count_cases
 from tests.tools.control_plane import ControlPlane
 from tests.tools.custom_objects import FineTuneJobs
 from tests.tools.manifest_mutations import bend_manifest
@@ -76,7 +77,7 @@ def test_examples_are_accepted_with_the_same_defaults(jobs: FineTuneJobs, manife
     assert accepted["spec"] == validate(manifest)[0]
 
 
-@settings(max_examples=NUM_BENT_MANIFESTS)
+@settings(max_examples=count_cases(NUM_BENT_MANIFESTS))
 @given(manifest=bend_manifest(MANIFESTS))
 def test_server_and_validate_agree(jobs: FineTuneJobs, manifest):
     """What one accepts and the other refuses fails only once a cluster was paid for, or never."""

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.cases import count_cases
 
 from loam_api.exits import ExitCode
 from loam_api.finetunejob import FineTuneJobSpec
@@ -353,7 +354,7 @@ FULL = {
 PATHS = list_paths(FULL)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=count_cases(100), deadline=None)
 @given(path=st.sampled_from(PATHS), value=JSON_VALUES)
 def test_any_value_anywhere_gives_a_job_or_problems(path, value):
     """A crash with a traceback is no answer, whatever stands where."""

@@ -24,6 +24,7 @@ from benchmarks.study.tables import compare, read_hits
 from benchmarks.study.tasks import SEEDS_PER_CLASS, Draw, draw_repeat
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.cases import count_cases
 from tests.unit.benchmarks.conftest import WriteTask
 
 from loam_runtime.data.examples import Example
@@ -102,7 +103,7 @@ def test_early_cells_make_whole_tables() -> None:
         assert {cell.repeat for cell in part} == {repeat}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=count_cases(25), deadline=None)
 @given(stops=st.lists(st.integers(0, 7), max_size=4), torn=st.text('ab\u00e9{"', max_size=20))
 def test_a_run_goes_on_where_it_was(tmp_path_factory: Any, stops: list[int], torn: str) -> None:
     """However often the run is ended, and wherever in a line, every cell is measured once and all

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.cases import count_cases
 
 from loam_runtime.data.examples import Example, Turn, to_dataset
 from loam_runtime.data.splits import Splits, split_examples
@@ -52,7 +53,7 @@ def test_test_set_comes_first_and_every_class_gets_its_share(build_data):
     assert sorted(ids) == sorted(row.id for row in rows)
 
 
-@settings(max_examples=30)
+@settings(max_examples=count_cases(30))
 @given(
     counts=st.dictionaries(st.sampled_from("abcd"), st.integers(1, 30), min_size=2),
     group_size=st.integers(0, 4),

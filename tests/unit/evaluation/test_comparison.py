@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.cases import count_cases
 
 from loam_runtime.evaluation.comparison import compare, decide_verdict
 from loam_runtime.evaluation.model_evaluation import ModelEvaluation, evaluate_predictions
@@ -31,7 +32,7 @@ def share(num_right: int, total: int = 100) -> list[bool]:
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=count_cases(20), deadline=None)
 def test_identical_answers_differ_by_nothing(hits: list[bool]) -> None:
     """A model compared with itself never wins."""
     difference = compare(make("tuned", hits), make("zeroShot", hits))
@@ -41,7 +42,7 @@ def test_identical_answers_differ_by_nothing(hits: list[bool]) -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=count_cases(20), deadline=None)
 def test_a_difference_turns_its_sign_with_the_sides(pairs: list[tuple[bool, bool]]) -> None:
     """Which model is named first changes the sign and nothing else."""
     hits, others = map(list, zip(*pairs, strict=True))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score
+from tests.tools.cases import count_cases
 
 from loam_runtime.evaluation.metrics import METRICS, compute_contributions, measure
 from loam_runtime.evaluation.resampling import compute_wilson_interval
@@ -36,7 +37,7 @@ def compute(name: str, rows: list[dict]) -> float:
 
 
 @given(PAIRS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=count_cases(50), deadline=None)
 def test_label_metrics_equal_sklearn(pairs: list[tuple[str, str]]) -> None:
     """Reported figures can be compared with anyone's; an invalid answer is no class of its own."""
     predicted, targets = zip(*pairs, strict=True)
@@ -47,7 +48,7 @@ def test_label_metrics_equal_sklearn(pairs: list[tuple[str, str]]) -> None:
 
 
 @given(PAIRS, st.randoms(use_true_random=False))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=count_cases(25), deadline=None)
 def test_metrics_do_not_depend_on_the_order_of_rows(pairs, random) -> None:
     """A shuffled test set is the same test set."""
     shuffled = random.sample(pairs, len(pairs))
@@ -57,7 +58,7 @@ def test_metrics_do_not_depend_on_the_order_of_rows(pairs, random) -> None:
 
 
 @given(PAIRS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=count_cases(15), deadline=None)
 def test_intervals_hold_the_value_and_stay_in_bounds(pairs: list[tuple[str, str]]) -> None:
     """No share below 0 or above 1 is ever shown."""
     for interval in measure(make_rows(pairs)).values():
@@ -101,7 +102,7 @@ def test_rouge_l_is_the_packages_own_on_english_and_works_on_other_scripts() -> 
 
 
 @given(st.integers(1, 500), st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=count_cases(40), deadline=None)
 def test_wilson_equals_scipy(num_rows: int, data) -> None:
     """The formula is right at 0, at 1 and between."""
     hits = data.draw(st.integers(0, num_rows))

@@ -6,6 +6,7 @@ from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.cases import count_cases
 
 from loam_runtime.data.examples import Example, to_dataset
 from loam_runtime.evaluation.shots import select_shots
@@ -24,7 +25,7 @@ def make_rows(counts: dict[str, int], origin: str = "seed") -> list[Example]:
     num_per_class=st.integers(1, 5),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=count_cases(25), deadline=None)
 def test_every_class_is_shown_evenly(counts, num_per_class, seed) -> None:
     """A prompt with more of one label pulls every answer there."""
     train = to_dataset(make_rows(counts))

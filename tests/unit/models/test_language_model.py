@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.cases import count_cases
 
 from loam_runtime.models.language_model import LanguageModel
 
@@ -58,7 +59,7 @@ def test_scores_equal_a_plain_forward(any_lm, num_shared: int, batch_size: int) 
     np.testing.assert_allclose(scores, expected, atol=2e-4)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=count_cases(25), deadline=None)
 @given(
     seed=st.integers(0, 10),
     num_shared=st.integers(0, 40),

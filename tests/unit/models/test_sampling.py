@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.cases import count_cases
 
 from loam_runtime.models.sampling import Sampler
 
@@ -53,7 +54,7 @@ def test_a_draw_at_the_very_top_names_a_possible_token(monkeypatch: pytest.Monke
     assert sampler.draw(row, sampler.make_generators([0])).tolist() == [1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=count_cases(60), deadline=None)
 @given(
     seed=st.integers(0, 2**31 - 1),
     top_k=st.integers(0, 7),

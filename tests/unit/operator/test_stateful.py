@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.tools.cases import count_cases
 from tests.unit.operator.world import CHILDREN, Operator, World, make_profile
 
 from loam_api.review import ANNOTATION, ROWS_ANNOTATION, RUN_ANNOTATION
@@ -289,7 +290,7 @@ class Job(RuleBasedStateMachine):
 
 TestJob = Job.TestCase
 TestJob.settings = settings(
-    max_examples=200,
+    max_examples=count_cases(200),
     stateful_step_count=40,
     deadline=None,
     phases=PHASES,

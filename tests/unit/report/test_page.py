@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.tools.cases import count_cases
 from tests.unit.report.sample_report import build_evaluation, build_sample_report
 
 from loam_runtime.report.build import build_report
@@ -84,7 +85,7 @@ def build_hostile_report(text: str) -> dict:
 BENIGN_TAGS = set(Page(build_report(build_sample_report())).tags)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=count_cases(60))
 @given(st.text())
 @example(HOSTILE[0])
 @example(HOSTILE[1])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.cases import count_cases
 
 from loam_runtime.errors import InputError, StorageError
 from loam_runtime.storage.base import NotFoundError, ObjectInfo
@@ -42,7 +43,7 @@ def read_tree(folder: Path) -> dict[str, bytes]:
     }
 
 
-@settings(max_examples=60)
+@settings(max_examples=count_cases(60))
 @given(TREES, st.sampled_from(["", "p", "p/q"]))
 def test_any_tree_comes_back_as_it_was(tree: dict, prefix: str) -> None:
     """Names in any script, empty files, deep folders: nothing is lost, renamed or changed."""
