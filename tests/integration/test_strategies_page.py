@@ -1,4 +1,4 @@
-"""docs/strategies.md: every example runs as it stands, and its rows are what the page says."""
+"""docs/strategies: every example runs as it stands, and its rows are what the page says."""
 
 from __future__ import annotations
 
@@ -22,9 +22,13 @@ from loam_runtime.synthesis.pipeline import SyntheticPipeline
 from loam_runtime.synthesis.strategies.registry import STRATEGIES
 from loam_runtime.synthesis_job import synthesize_job
 
-PAGE = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text(encoding="utf-8")
+FOLDER = Path(__file__).parents[2] / "docs" / "strategies"
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
 SECTIONS = {
-    re.match(r"#* (.*)", part)[0]: part for part in re.split(r"\n(?=##+ )", PAGE) if "```" in part
+    part.partition("\n")[0]: part
+    for page in PAGES.values()
+    for part in re.split(r"\n(?=##? )", page)
+    if "```" in part
 }
 IMPORTS = "from datasets import Dataset\nfrom loam_runtime.synthesis.pipeline import *\n"
 DEFAULT = 'pipeline = SyntheticPipeline("gpt-4.1-mini", quality_threshold=0.5)\n'
@@ -133,16 +137,16 @@ def check_rationales(names: dict[str, Any], server: Any) -> None:
 
 
 CHECKS = {
-    "## seeded": check_seeded,
-    "### Extraction and question answering": check_extraction,
-    "### Summarization": check_summaries,
-    "### Preference pairs": check_pairs,
-    "### Plain text for a domain": check_text,
-    "### SQL": check_sql,
-    "### JSON": check_json,
-    "### Other languages": check_languages,
-    "## inContext": check_in_context,
-    "## rationale": check_rationales,
+    "# seeded": check_seeded,
+    "## Extraction and question answering": check_extraction,
+    "## Summarization": check_summaries,
+    "## Preference pairs": check_pairs,
+    "## Plain text for a domain": check_text,
+    "## SQL": check_sql,
+    "## JSON": check_json,
+    "## Other languages": check_languages,
+    "# inContext": check_in_context,
+    "# rationale": check_rationales,
 }
 
 
@@ -151,9 +155,10 @@ def test_every_section_is_tried() -> None:
     assert set(SECTIONS) == set(CHECKS)
 
 
-def test_every_strategy_has_its_section() -> None:
-    """A strategy that the page does not name is one that nobody finds."""
-    assert {f"## {name}" for name in STRATEGIES} <= set(SECTIONS)
+def test_every_strategy_has_its_page() -> None:
+    """A strategy that no page names is one that nobody finds."""
+    assert set(PAGES) == set(STRATEGIES)
+    assert {f"# {name}" for name in STRATEGIES} <= set(SECTIONS)
 
 
 @pytest.mark.parametrize("title", CHECKS)
@@ -193,10 +198,24 @@ def test_pairs_that_are_none_are_dropped(tmp_path: Path) -> None:
 
 
 def test_manifests_are_valid() -> None:
-    """The blocks of YAML on the page are accepted as they stand."""
-    blocks = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]
+    """The blocks of YAML on the pages are accepted as they stand."""
+    blocks = [yaml.safe_load(text) for page in PAGES.values() for text in read_blocks(page, "yaml")]
     assert len(blocks) == len(SECTIONS)
     for block in blocks:
         DataSpec.model_validate(block["data"])
         Synthesis.model_validate(block["synthesis"])
         Training.model_validate(block.get("training", {}))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_fields_have_the_defaults_that_are_told(page: str) -> None:
+    """A default that a page gets wrong is found out by rows that are cut off."""
+    blocks = {"synthesis": Synthesis(target_count=1), "training": Training()}
+    told = re.findall(r"^\| `([\w.]+)` \| `([^`]+)` \|", PAGES[page], re.MULTILINE)
+    assert told
+    for path, default in told:
+        block, *names = path.split(".")
+        value: Any = blocks[block].model_dump(by_alias=True, mode="json")
+        for name in names:
+            value = value[name]
+        assert str(value) == default, path

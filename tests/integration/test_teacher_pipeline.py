@@ -336,6 +336,8 @@ def test_budget_in_money(tmp_path: Path) -> None:
         assert server.num_requests > 0
         # What was under way at the end is charged in full: the endpoint may bill it.
         assert 0.24 * server.num_requests <= caught.value.spent_cost <= 9.0
+        assert caught.value.spent_requests >= server.num_requests
+        assert caught.value.spent_tokens >= 60 * server.num_requests
     with serve_script(write_complaints) as server, pytest.raises(BudgetError, match="in money"):
         # Less than one answer's worst case: nothing may be sent.
         run_stage(server, tmp_path / "b", budget={"max_cost": 0.5}, teacher=teacher)

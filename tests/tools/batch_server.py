@@ -6,7 +6,7 @@ import email
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,10 +21,14 @@ class BatchServer:
         unknown: parameter that every line with it is refused for, "" for none.
         is_held: batches stay in progress.
         failure: why every batch fails, or "".
+        write: the answer to a question, the last message of a line.
+        answered_before_expiry: lines that the next batch answers before it expires; None: it is
+            answered to its end.
         lose_next: the next batch is made, and the connection cut before its id is told.
         num_blips: looks that fail before one succeeds, by what is looked at: batches, files.
         num_unmade: batches that are refused while the first one is in work; then all are done.
         headers: of every request.
+        asked: how often each line was put into a batch, by its id.
     """
 
     def __init__(self) -> None:
@@ -34,6 +38,9 @@ class BatchServer:
         self.unknown = ""
         self.is_held = False
         self.failure = ""
+        self.write: Callable[[str], str] = "re: {}".format
+        self.answered_before_expiry: int | None = None
+        self.asked: Counter[str] = Counter()
         self.lose_next = False
         self.num_blips: Counter[str] = Counter()
         self.num_unmade = 0
@@ -58,6 +65,8 @@ class BatchServer:
             "status": "in_progress",
             **body,
         }
+        lines = self.files[body["input_file_id"]].splitlines()
+        self.asked.update(json.loads(line)["custom_id"] for line in lines)
         return self.batches[batch_id]
 
     def show_batch(self, batch_id: str) -> dict:
@@ -71,15 +80,16 @@ class BatchServer:
                     "errors": {"data": [{"message": self.failure}]},
                 }
                 return batch
-            lines = self.files[batch["input_file_id"]].splitlines()
-            made = [self._answer(json.loads(line)) for line in lines]
-            batch["status"] = "completed"
+            lines = list(map(json.loads, self.files[batch["input_file_id"]].splitlines()))
+            most, self.answered_before_expiry = self.answered_before_expiry, None
+            made = [self._answer(line) for line in lines[:most]]
+            made += [_expire(line) for line in lines[len(made) :]]
+            batch["status"] = "completed" if most is None else "expired"
             for name, is_error in (("output_file_id", False), ("error_file_id", True)):
                 # As UTF-8 and not as escapes: providers write it so.
-                lines = [json.dumps(one, ensure_ascii=False) for one in made]
                 part = [
-                    line.encode()
-                    for one, line in zip(made, lines, strict=True)
+                    json.dumps(one, ensure_ascii=False).encode()
+                    for one in made
                     if _is_error(one) is is_error
                 ]
                 if part:
@@ -104,7 +114,7 @@ class BatchServer:
             error = {"message": "no", "param": self.unknown, "code": "unsupported_parameter"}
             response = {"status_code": 400, "body": {"error": error}}
         else:
-            choice = {"message": {"content": f"re: {question}"}, "finish_reason": "stop"}
+            choice = {"message": {"content": self.write(question)}, "finish_reason": "stop"}
             usage = {"prompt_tokens": 40, "completion_tokens": 20}
             response = {"status_code": 200, "body": {"choices": [choice], "usage": usage}}
         return {"custom_id": line["custom_id"], "response": response}
@@ -176,8 +186,14 @@ def _read_upload(content_type: str, data: bytes) -> bytes:
     raise ValueError("an upload without a file")
 
 
+def _expire(line: dict) -> dict:
+    """What the provider says of a line that it did not come to."""
+    error = {"code": "batch_expired", "message": "This request could not be executed in time."}
+    return {"custom_id": line["custom_id"], "response": None, "error": error}
+
+
 def _is_error(line: dict) -> bool:
-    return line["response"]["status_code"] != 200
+    return not line["response"] or line["response"]["status_code"] != 200
 
 
 def _describe_file(file_id: str, size: int) -> dict:

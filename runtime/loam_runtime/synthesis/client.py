@@ -13,10 +13,9 @@ from loam_runtime.observability.monitor import NullMonitor, StageMonitor
 from loam_runtime.synthesis.budget import Amount, BudgetLedger, PriceList
 from loam_runtime.synthesis.exchange import Respondent, TeacherAnswer, TeacherRequest
 from loam_runtime.synthesis.faults import AttemptFailed, TeacherRefused
-from loam_runtime.synthesis.health import Health
 from loam_runtime.synthesis.journal import Journal, Receipt
-from loam_runtime.synthesis.pacing import AdaptiveLimit, RetryPolicy
-from loam_runtime.synthesis.refusals import Refusals
+from loam_runtime.synthesis.metered_calls import MeteredCalls
+from loam_runtime.synthesis.pacing import RetryPolicy
 from loam_runtime.synthesis.teachers import Teacher
 from loam_runtime.synthesis.usage import Tally, Usage
 
@@ -58,9 +57,7 @@ class TeacherClient:
         self._policy = policy or RetryPolicy()
         self._tally = Tally(monitor or NullMonitor(), respondent)
         self._who = respondent
-        self._limit = AdaptiveLimit(teacher.concurrency)
-        self._health = Health(self._policy)
-        self._refusals = Refusals()
+        self._calls = MeteredCalls(teacher, journal, budget, self.prices, self._policy, self._tally)
         self._has_told_refusal = False
         self._failure: LoamError | None = None
         self._is_stopping = asyncio.Event()
@@ -92,7 +89,7 @@ class TeacherClient:
             BudgetError: the budget is spent; what was open has been waited for and kept.
             CredentialsError, TeacherError: the teacher refuses, or is down.
         """
-        self._health.resume()
+        self._calls.health.resume()
         distinct = list(dict.fromkeys(requests))
         size = self._teacher.batch_size
         batches = [distinct[start : start + size] for start in range(0, len(distinct), size)]
@@ -193,17 +190,17 @@ class TeacherClient:
         await self._pause(max(self._journal.find_wait_seconds(key) for key in keys))
         while not self._is_stopping.is_set():
             try:
-                async with self._limit.slot(priority=-num_attempts):
-                    await self._health.await_turn()
-                    receipts = await self._attempt(requests, keys)
+                async with self._calls.limit.slot(priority=-num_attempts):
+                    await self._calls.health.await_turn()
+                    receipts = await self._calls.make(requests, keys, self._raise_if_stopping)
                 # Outside the slot: the next request need not wait for this one's disk.
                 return await self._keep(receipts)
             except AttemptFailed as failure:
                 is_new = not (num_attempts or failure.is_rate_limit or failure.is_up)
-                self._health.record_failure(failure.reason, is_first=is_new)
+                self._calls.health.record_failure(failure.reason, is_first=is_new)
                 num_attempts += 1
                 # Refused for load, or in an outage: the fault is not the request's.
-                num_failures += failure.is_charged and not self._health.is_open
+                num_failures += failure.is_charged and not self._calls.health.is_open
                 if not self._may_try_again(failure, num_failures):
                     self._tally.add_given_up(len(requests))
                     break
@@ -218,58 +215,6 @@ class TeacherClient:
                 self._stop(error)
         return [None] * len(requests)
 
-    async def _attempt(
-        self, requests: Sequence[TeacherRequest], keys: Sequence[str]
-    ) -> list[Receipt | None]:
-        """Make one call, charged with its worst case before it goes out.
-
-        It takes the first requests alone where a batch made before, or the budget, ends there.
-        """
-        most = self._journal.count_batched(keys) or len(keys)
-        worst = [self.prices.reserve(request) for request in requests[:most]]
-        worst = worst[: await self._budget.reserve(worst)]
-        requests, keys = requests[: len(worst)], keys[: len(worst)]
-        reserved = sum(worst, Amount())
-        spent: Amount | None = None
-        try:
-            self._raise_if_stopping()
-            spent = reserved  # whatever goes wrong from here on may be billed
-            for key, request, cost in zip(keys, requests, worst, strict=True):
-                self._journal.record_ask(key, request, cost)
-            with self._refusals.watch():
-                answers = await self._teacher.answer(requests)
-            costs = [self.prices.charge(answer) if answer else Amount() for answer in answers]
-            spent = sum(costs, Amount())
-            self._note_success()
-        except AttemptFailed as failure:
-            # Before the slot is free again, so that the lower limit already counts.
-            self._note_failure(failure)
-            if not failure.is_charged:
-                spent = None
-                for key, cost in zip(keys, worst, strict=True):
-                    self._journal.record_refusal(key, cost, failure.retry_after_seconds)
-            raise
-        except TeacherRefused as refusal:
-            # In the slot, so that nothing more goes out until it is known.
-            refusal.is_final = refusal.is_final or not await self._refusals.is_alone()
-            raise
-        finally:
-            self._budget.settle(reserved, spent)
-            self._tally.add_cost(spent or Amount())
-        return [
-            self._take(key, answer, reserved, cost)
-            for key, answer, reserved, cost in zip(keys, answers, worst, costs, strict=True)
-        ]
-
-    def _take(
-        self, key: str, answer: TeacherAnswer | None, reserved: Amount, cost: Amount
-    ) -> Receipt | None:
-        if answer is None:
-            self._tally.add_given_up(1)
-            self._journal.record_refusal(key, reserved)
-            return None
-        return Receipt(key, answer, reserved, cost)
-
     async def _keep(self, made: Sequence[Receipt | None]) -> Answers:
         """Hand answers out once they are durable."""
         receipts = [receipt for receipt in made if receipt is not None]
@@ -280,19 +225,7 @@ class TeacherClient:
     def _note_reused(self, num_answers: int) -> None:
         self._tally.add_reused(num_answers)
         if num_answers:
-            self._refusals.record_answer()
-
-    def _note_success(self) -> None:
-        self._limit.record_success()
-        self._health.record_answer()
-        self._refusals.record_answer()
-
-    def _note_failure(self, failure: AttemptFailed) -> None:
-        self._tally.add_failure(failure)
-        if failure.is_rate_limit:
-            self._limit.record_rate_limit()
-        if failure.is_up:
-            self._health.resume()
+            self._calls.refusals.record_answer()
 
     def _give_up_refused(self, refusal: TeacherRefused) -> None:
         self._tally.add_given_up(1)
@@ -309,14 +242,15 @@ class TeacherClient:
                     remedy="Run again then: answers so far are kept.",
                 )
             )
-        elif self._health.is_down:
+        elif self._calls.health.is_down:
             self._stop(self._describe_down())
         return num_failures < self._policy.max_tries
 
     def _describe_down(self) -> TeacherError:
+        health = self._calls.health
         return TeacherError(
             f"The {self._who} at {self._teacher.endpoint} has given no answer for "
-            f"{self._health.silent_seconds:.0f} s; last failure: {self._health.last_reason}.",
+            f"{health.silent_seconds:.0f} s; last failure: {health.last_reason}.",
             remedy="Check that the address is right and the server is up, then run again: answers "
             "so far are kept.",
         )
@@ -326,7 +260,7 @@ class TeacherClient:
         if self._failure is None:
             self._failure = error
         self._is_stopping.set()
-        self._health.release()
+        self._calls.health.release()
 
     def _raise_if_stopping(self) -> None:
         if self._failure is not None:

@@ -30,7 +30,8 @@ class Collection:
     """What the loop has gathered.
 
     Attributes:
-        kept: rows that passed all filters, in the order of their draws.
+        kept: rows that passed all filters, round by round in the order of their draws; last in a
+            round those that passed at second sight, see `FilterChain`.
         malformed: answers, or parts of them, that were no rows.
         draws: requests made (answered or given up), by label.
         num_rows: rows read from answers, before any filter.

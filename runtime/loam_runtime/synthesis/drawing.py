@@ -142,7 +142,7 @@ class Drawing:
                 try:
                     yield panel
                 except LoamError as error:
-                    error.spent_cost = panel.describe_usage().get("spent_cost")
+                    error.note_spending(panel.describe_usage())
                     raise
         finally:
             await self.teacher.close()

@@ -1,4 +1,4 @@
-"""What a teacher is told the languages of ISO 639-1 are called: those that the filter knows."""
+"""What filters and prompts know of the languages of ISO 639-1: their names, and their capitals."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ se:Sami si:Sinhala sk:Slovak sl:Slovenian sq:Albanian sr:Serbian sv:Swedish sw:S
 te:Telugu th:Thai tl:Tagalog tr:Turkish ug:Uyghur uk:Ukrainian ur:Urdu vi:Vietnamese vo:Volapük
 wa:Walloon xh:Xhosa zh:Chinese zu:Zulu
 """
+# Whose nouns begin with a capital letter, so that one says nothing of a name.
+CAPITALISE_NOUNS = frozenset({"de", "lb"})
 NAMES = dict(pair.split(":") for pair in _TABLE.split())
 
 

@@ -9,43 +9,30 @@ Three stages: seed analysis, diverse generation with controlled variation, quali
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from loam_runtime.data.examples import Example
 from loam_runtime.errors import InputError
-from loam_runtime.observability.monitor import StageMonitor
+from loam_runtime.observability.monitor import NullMonitor, StageMonitor
 from loam_runtime.storage.local import cache_dir
-from loam_runtime.synthesis.budget import find_prices
+from loam_runtime.synthesis.budget import PriceList, find_prices
 from loam_runtime.synthesis.collect import share_quotas
-from loam_runtime.synthesis.database import fetch_database
 from loam_runtime.synthesis.dataset import SyntheticDataset
 from loam_runtime.synthesis.drawing import Drawing
 from loam_runtime.synthesis.embeddings import embed_texts
-from loam_runtime.synthesis.filters.base import FilterChain
-from loam_runtime.synthesis.filters.label_judges import OnUntrustedFilter, build_label_judges
-from loam_runtime.synthesis.filters.registry import (
-    build_judges,
-    build_pair_judges,
-    build_unsafe_judges,
-    build_validity_filters,
-    build_wrong_answers,
-    read_settings,
-)
+from loam_runtime.synthesis.filters.label_judges import OnUntrustedFilter
+from loam_runtime.synthesis.filters.registry import read_settings
 from loam_runtime.synthesis.openai_teacher import OpenAICompatibleTeacher
 from loam_runtime.synthesis.pacing import RetryPolicy
+from loam_runtime.synthesis.pipeline_setup import PipelineSetup
 from loam_runtime.synthesis.strategies.base import SamplingSettings, TaskBrief
 from loam_runtime.synthesis.teachers import Teacher
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-    from loam_runtime.data.prompt import PromptContract
 
 DEFAULT_SAMPLING = SamplingSettings(max_tokens=1024)
 
@@ -104,33 +91,34 @@ class SyntheticPipeline:
         policy: RetryPolicy | None = None,
         monitor: StageMonitor | None = None,
     ) -> None:
-        self._teacher = _connect(teacher_model)
-        self._judge = _connect(judge_model) if judge_model is not None else None
-        if on_untrusted_filter == "judge" and self._judge is None:
+        teacher = _connect(teacher_model)
+        judge = _connect(judge_model) if judge_model is not None else None
+        if on_untrusted_filter == "judge" and judge is None:
             raise InputError('on_untrusted_filter="judge" needs a judge_model.')
-        self._quality_threshold = _check_share("quality_threshold", quality_threshold)
         self._diversity_weight = _check_share("diversity_weight", diversity_weight)
-        self._strategy = strategy
-        self._filters = read_settings(filters or {})
-        self._sampling = sampling
-        self._budget = {
-            "max_requests": max_requests,
-            "max_tokens": max_tokens,
-            "max_cost": max_cost,
-            "prices": find_prices(self._teacher.model, prices),
-        }
-        if self._judge is not None:
-            self._budget["judge_prices"] = find_prices(self._judge.model, judge_prices)
-        if max_cost:
-            self._check_prices()
-        self._journal_dir = journal_dir or cache_dir() / "teacher" / "journal"
-        self._on_untrusted_filter = on_untrusted_filter
-        self._random_seed = random_seed
-        self._options = {
-            name: value
-            for name, value in (("policy", policy), ("monitor", monitor))
-            if value is not None
-        }
+        drawing = Drawing(
+            teacher=teacher,
+            strategy=strategy,
+            sampling=sampling,
+            journal_dir=journal_dir or cache_dir() / "teacher" / "journal",
+            run_id="",
+            max_requests=max_requests,
+            max_tokens=max_tokens,
+            max_cost=max_cost,
+            prices=find_prices(teacher.model, prices),
+            label_judge=judge,
+            judge_prices=find_prices(judge.model, judge_prices) if judge else PriceList(),
+            policy=policy or RetryPolicy(),
+            monitor=monitor or NullMonitor(),
+        )
+        _check_prices(drawing)
+        self._setup = PipelineSetup(
+            drawing,
+            read_settings(filters or {}),
+            _check_share("quality_threshold", quality_threshold),
+            on_untrusted_filter,
+            random_seed,
+        )
 
     def generate(
         self,
@@ -164,7 +152,7 @@ class SyntheticPipeline:
         """
         if target_count < 1:
             raise InputError(f"target_count must be 1 or more, not {target_count}.")
-        brief = self._write_brief(
+        brief = self._setup.write_brief(
             seed_examples, task, task_description, domain_constraints, languages or {}
         )
         return self._draw(brief, target_count)
@@ -181,8 +169,8 @@ class SyntheticPipeline:
             InputError: examples that cannot be used.
             CredentialsError, TeacherError: the teacher refuses, or is down.
         """
-        brief = self._write_brief(seed_examples, task, task_description)
-        explained, usage = self._prepare_drawing(self._compute_run_id(brief, 0)).explain(brief)
+        brief = self._setup.write_brief(seed_examples, task, task_description)
+        explained, usage = self._setup.open_drawing(brief, 0).explain(brief)
         rows = [
             replace(seed, rationale=seed.rationale or explained.texts.get(seed.id, ""))
             for seed in brief.seeds
@@ -210,33 +198,10 @@ class SyntheticPipeline:
         from loam_runtime.synthesis.selection import select_rows
 
         brief = synthetic.brief
-        options: Any = {
-            "teacher": self._teacher,
-            "judge": self._judge,
-            "max_tokens": self._sampling.max_tokens,
-            "on_untrusted": self._on_untrusted_filter,
-        }
-        labels = build_label_judges(
-            brief, self._filters, contract=self._build_contract(brief), **options
-        )
-        judges = build_judges(
-            brief,
-            self._filters,
-            held_out={f"test row {row}": text for row, text in enumerate(test_inputs, start=1)},
-            quality_threshold=self._quality_threshold,
-            consistency=labels.scored,
-            wrong_answers=build_wrong_answers(
-                brief,
-                teacher=self._teacher,
-                sampling=self._sampling,
-                num_rows=len(synthetic),
-            ),
-        )
-        asked = [*build_unsafe_judges(brief, self._filters, **options), *labels.asked]
-        chain = FilterChain(judges, asked, is_classification=brief.is_classification)
+        chain = self._setup.build_judging_chain(brief, len(synthetic), test_inputs)
         usage = synthetic.usage
         if chain.asks:
-            drawing = self._prepare_drawing(self._compute_run_id(brief, len(synthetic), "filter"))
+            drawing = self._setup.open_drawing(brief, len(synthetic), "filter")
             passed, spent = drawing.judge(synthetic.rows, chain)
             usage = {name: usage.get(name, 0) + value for name, value in spent.items()}
         else:
@@ -269,36 +234,10 @@ class SyntheticPipeline:
             },
         )
 
-    def _write_brief(
-        self,
-        examples: Dataset,
-        task: str,
-        description: str,
-        constraints: Sequence[str] = (),
-        languages: Mapping[str, float] = MappingProxyType({}),
-    ) -> TaskBrief:
-        from loam_runtime.synthesis.columns import read_seeds
-
-        seeds, task = read_seeds(examples, task)
-        return TaskBrief(
-            seeds=tuple(seeds),
-            is_classification=task == "classification",
-            description=description,
-            constraints=tuple(constraints),
-            random_seed=self._random_seed,
-            task=task,
-            languages=dict(languages),
-            database=fetch_database(self._filters),
-        )
-
     def _draw(self, brief: TaskBrief, target_count: int) -> SyntheticDataset:
-        chain = FilterChain(
-            build_validity_filters(brief, self._filters),
-            build_pair_judges(brief, self._sampling.max_tokens),
-            is_classification=brief.is_classification,
-        )
-        quotas = share_quotas(target_count, brief, is_even=self._strategy == "inContext")
-        drawing = self._prepare_drawing(self._compute_run_id(brief, target_count))
+        drawing = self._setup.open_drawing(brief, target_count)
+        chain = self._setup.build_validity_chain(brief)
+        quotas = share_quotas(target_count, brief, is_even=drawing.strategy == "inContext")
         collection, usage = drawing.draw(brief, chain, quotas)
         rows = _take_quotas(collection.kept, quotas)
         return SyntheticDataset(
@@ -315,54 +254,6 @@ class SyntheticPipeline:
                 "stopped": collection.stopped,
             },
         )
-
-    def _prepare_drawing(self, run_id: str) -> Drawing:
-        return Drawing(
-            teacher=self._teacher,
-            strategy=self._strategy,
-            sampling=self._sampling,
-            journal_dir=self._journal_dir,
-            run_id=run_id,
-            label_judge=self._judge,
-            **self._budget,
-            **self._options,
-        )
-
-    def _check_prices(self) -> None:
-        for argument, model in (("prices", self._teacher), ("judge_prices", self._judge)):
-            if model is not None and not self._budget[argument]:
-                raise InputError(
-                    f"max_cost needs the prices of {model.model!r}, which are not known.",
-                    remedy=f"Give {argument}=(prompt, completion), each for a million tokens.",
-                )
-
-    def _build_contract(self, brief: TaskBrief) -> PromptContract | None:
-        if not brief.is_classification or self._teacher.language_model is None:
-            return None
-        from loam_runtime.data.prompt import build_contract
-        from loam_runtime.synthesis.columns import describe_data
-
-        data = describe_data("classification", brief.description)
-        return build_contract(data, brief.labels, self._teacher.language_model.tokenizer)
-
-    def _compute_run_id(self, brief: TaskBrief, target_count: int, purpose: str = "") -> str:
-        shape = [
-            *([purpose] if purpose else []),
-            self._teacher.model,
-            self._teacher.endpoint,
-            self._strategy,
-            asdict(self._sampling),
-            self._filters.model_dump(mode="json"),
-            target_count,
-            [seed.id for seed in brief.seeds],
-            brief.description,
-            brief.constraints,
-            brief.random_seed,
-            brief.task,
-            sorted(brief.languages.items()),
-            *([self._judge.model, self._judge.endpoint] if self._judge else []),
-        ]
-        return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]
 
 
 def _connect(model: str | Teacher) -> Teacher:
@@ -385,3 +276,17 @@ def _check_share(name: str, value: float) -> float:
     if not 0 <= value <= 1:
         raise InputError(f"{name} must lie between 0 and 1, not {value}.")
     return value
+
+
+def _check_prices(drawing: Drawing) -> None:
+    if not drawing.max_cost:
+        return
+    asked = {"prices": (drawing.teacher, drawing.prices)}
+    if drawing.label_judge is not None:
+        asked["judge_prices"] = (drawing.label_judge, drawing.judge_prices)
+    for argument, (model, prices) in asked.items():
+        if not prices:
+            raise InputError(
+                f"max_cost needs the prices of {model.model!r}, which are not known.",
+                remedy=f"Give {argument}=(prompt, completion), each for a million tokens.",
+            )

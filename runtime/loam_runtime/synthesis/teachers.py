@@ -62,23 +62,24 @@ class SelfTeacher:
         language_model: the loaded model, or one on several workers.
         name: identifies the model's content (its digest), so that answers of another model are
             never taken for its own.
+        endpoint: names what computes: the same seed draws other rows elsewhere.
         batch_size: sequences generated together.
         concurrency: batches asked for at once; more than 1 only of a model that takes calls from
             several threads.
     """
-
-    endpoint = "self"
 
     def __init__(
         self,
         language_model: LanguageModel,
         name: str,
         *,
+        endpoint: str = "self",
         batch_size: int = GENERATION_BATCH,
         concurrency: int = 1,
     ) -> None:
         self.language_model = language_model
         self.model = name
+        self.endpoint = endpoint
         self.batch_size = batch_size
         self.concurrency = concurrency
         self._threads: ThreadPoolExecutor | None = None

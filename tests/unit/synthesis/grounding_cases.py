@@ -58,3 +58,18 @@ SUMMARIES = [
     ("The pain is in the right knee.", False),
     ("The patient fell on the stairs.", False),
 ]
+
+# German: every noun has a capital letter.
+MIETE = (
+    "Der Mieter zahlt ab März 900 Euro im Monat. Haustiere dürfen nur mit schriftlicher Zustimmung "
+    "der Vermieterin gehalten werden. Das Dach wurde zuletzt vor zwei Jahren erneuert, und die "
+    "Heizung wird jedes Jahr im Herbst gewartet. Wer auszieht, muss drei Monate vorher kündigen."
+)
+GERMAN_SUMMARIES = (
+    ("Die Kosten der Wohnung betragen 900 Euro im Monat.", True),
+    ("Ein Hund darf nur mit Zustimmung der Vermieterin gehalten werden.", True),
+    ("Die Heizung wird jedes Jahr im Herbst von Fachleuten gewartet.", True),
+    ("Bei einem Auszug gilt eine Frist: Man muss drei Monate vorher kündigen.", True),
+    ("Der Mieter zahlt ab März 950 Euro im Monat.", False),
+    ("Der Mieter zahlt die Gebühren der GEMA ab März im Monat.", False),
+)

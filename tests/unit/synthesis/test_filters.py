@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -617,6 +618,103 @@ class TestQuality:
             made = corrupt_seed(seed, seeds, random.Random(1), is_classification=is_classification)
             assert made
             assert (seed.input, seed.target) not in [pair for _, pair in made]
+
+
+class DropText:
+    """Drops rows with a word, like a filter that comes late."""
+
+    name = "late"
+
+    def __init__(self, word: str) -> None:
+        self._word = word
+        self.num_judged = 0
+
+    def judge(self, rows: Sequence[Example]) -> list[Verdict]:
+        self.num_judged += len(rows)
+        return [Verdict("no" if self._word in item.target else "") for item in rows]
+
+    def describe(self) -> dict[str, object]:
+        return {}
+
+
+class AskAway(DropText):
+    """The same, of the kind that asks."""
+
+    async def judge(self, rows: Sequence[Example], ask: object) -> list[Verdict]:
+        return super().judge(rows)
+
+
+class TestCopiesOfDroppedRows:
+    """A good row is not dropped for saying what a bad one said, in one round or over several."""
+
+    TEXT = "My parcel has not arrived yet, and nobody tells me why"
+    VECTORS: ClassVar = {TEXT: (1, 0), f"{TEXT}!": (1, 0), "Something else entirely": (0, 1)}
+
+    def build(self, kind: str) -> object:
+        def embed(texts: Sequence[str]) -> np.ndarray:
+            return np.array([self.VECTORS[text] for text in texts], np.float32).reshape(-1, 2)
+
+        seeds = [row("Something else entirely", "right")]
+        if kind == "embeddingDuplicates":
+            return EmbeddingDuplicateFilter(seeds, embed, similarity=0.95, is_classification=True)
+        kinds = {item.name: item for item in (ExactDuplicateFilter, NearDuplicateFilter)}
+        return kinds[kind](seeds, is_classification=True)
+
+    @pytest.mark.parametrize("kind", ["exactDuplicates", "nearDuplicates", "embeddingDuplicates"])
+    @pytest.mark.parametrize("is_asked", [False, True])
+    @pytest.mark.parametrize("is_one_round", [False, True])
+    def test_the_second_of_two_is_judged_by_itself(
+        self, kind: str, is_asked: bool, is_one_round: bool
+    ) -> None:
+        """The first has the wrong label and goes for it: the second, with the right one, stays, and
+        from then on it is the one that no other may repeat."""
+        late = AskAway("wrong") if is_asked else DropText("wrong")
+        filters = [self.build(kind), *([] if is_asked else [late])]
+        chain = FilterChain(filters, [late] if is_asked else [], is_classification=True)
+        bad, good, third = (row(self.TEXT, target) for target in ("wrong", "right", "also right"))
+        rounds = [[bad, good], [third]] if is_one_round else [[bad], [good], [third]]
+
+        async def judge() -> list[Example]:
+            return [
+                kept for rows in rounds for kept in await chain.apply_asked(chain.apply(rows), None)
+            ]
+
+        assert asyncio.run(judge()) == [good]
+        reasons = {item.row.target: item.filter for item in chain.rejected}
+        assert reasons == {"wrong": "late", "also right": kind}
+        told = chain.describe()
+        assert (told[kind]["seen"], told[kind]["passed"]) == (3, 2)
+        assert (told["late"]["seen"], told["late"]["passed"]) == (2, 1)
+
+    def test_seeds_are_never_forgotten(self) -> None:
+        """A row that equals a seed goes, whatever became of others like it."""
+        chain = FilterChain(
+            [self.build("exactDuplicates"), DropText("wrong")], is_classification=True
+        )
+        rows = [row("Something else entirely", "wrong"), row("something ELSE entirely", "right")]
+        assert chain.apply(rows) == []
+        assert chain.apply(rows) == []
+
+    def test_many_copies_cost_two_looks(self) -> None:
+        """Taken one by one, a teacher's thousand copies of a bad row would be judged half a
+        million times."""
+        near, late = self.build("nearDuplicates"), DropText("wrong")
+        looks = 0
+        judge = near.judge
+
+        def count(rows: Sequence[Example]) -> list[Verdict]:
+            nonlocal looks
+            looks += len(rows)
+            return judge(rows)
+
+        near.judge = count
+        chain = FilterChain([near, late], is_classification=True)
+        rows = [row(self.TEXT, f"wrong {number}") for number in range(200)]
+        assert chain.apply(rows) == []
+        assert looks == 200 + 199
+        assert late.num_judged == 2
+        assert len(chain.rejected) == 200
+        assert chain.describe()["nearDuplicates"]["seen"] == 200
 
 
 def test_chain_counts_by_class() -> None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 from tests.unit.synthesis.conftest import make_example
-from tests.unit.synthesis.grounding_cases import ANSWERS, LEASE, SUMMARIES, VISIT
+from tests.unit.synthesis.grounding_cases import (
+    ANSWERS,
+    GERMAN_SUMMARIES,
+    LEASE,
+    MIETE,
+    SUMMARIES,
+    VISIT,
+)
 
 from loam_runtime.synthesis.embeddings import embed_texts
 from loam_runtime.synthesis.filters.grounding import (
@@ -21,7 +28,7 @@ def measure(told: list[tuple[bool, bool]]) -> tuple[float, float]:
 
 
 def test_answers_precision_and_recall():
-    """docs/judges.md states these: a rule that drops right answers starves a class of them."""
+    """Its page states these: a rule that drops right answers starves a class of them."""
     told = [
         (good, bool(find_ungrounded(answer, f"{LEASE}\n{question}")))
         for question, answer, good in ANSWERS
@@ -71,3 +78,21 @@ def test_made_up_rows_are_dropped_and_right_ones_stay():
     filter_ = GroundingFilter(seeds, embed_texts, is_summary=False)
     rows = [make_example(f"{LEASE}\nWhen?", "in 2019"), make_example(f"{LEASE}\nWhen?", "in 2020")]
     assert [bool(verdict.reason) for verdict in filter_.judge(rows)] == [False, True]
+
+
+@pytest.mark.parametrize(("summary", "is_grounded"), GERMAN_SUMMARIES)
+def test_german_nouns_are_no_names(summary: str, is_grounded: bool):
+    """English seeds may ask for German rows, where each noun has a capital letter: taken for names,
+    nearly all of them would go. A foreign number and a foreign word in capitals still do."""
+    seeds = [make_example(VISIT, text) for text, good in SUMMARIES if good]
+    filter_ = GroundingFilter(seeds, embed_texts, is_summary=True)
+    assert filter_.is_trusted
+    (verdict,) = filter_.judge([make_example(MIETE, summary)])
+    assert (not verdict.reason) is is_grounded, verdict.reason
+
+
+def test_a_short_german_answer_goes_by_its_context():
+    """One word is too short to tell its language; that of its context is known."""
+    question = f"{MIETE}\n\nWas muss der Mieter vorher?"
+    assert find_ungrounded("vorher kündigen, drei Monate, Mieter: Frist", question) == ""
+    assert "name Frist" in find_ungrounded("three months, tenant: Frist", f"{LEASE}\nHow long?")

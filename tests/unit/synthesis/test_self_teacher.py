@@ -36,9 +36,11 @@ def make_requests(count: int) -> list[TeacherRequest]:
     ]
 
 
-def ask(model: LanguageModel, folder: Path, count: int) -> list[TeacherAnswer]:
+def ask(
+    model: LanguageModel, folder: Path, count: int, endpoint: str = "self"
+) -> list[TeacherAnswer]:
     async def work() -> list[TeacherAnswer]:
-        teacher = SelfTeacher(model, "digest", batch_size=4)
+        teacher = SelfTeacher(model, "digest", endpoint=endpoint, batch_size=4)
         async with Journal(folder, "run") as journal:
             return await TeacherClient(teacher, journal, BudgetLedger()).ask_many(
                 make_requests(count)
@@ -54,6 +56,17 @@ def test_draws_of_one_prompt_differ(language_model: LanguageModel, tmp_path: Pat
     assert len({answer.text for answer in answers[0::3]}) > 1
     assert all(answer.prompt_tokens > 3 for answer in answers)
     assert all(0 < answer.completion_tokens <= 6 for answer in answers)
+
+
+def test_what_another_engine_wrote_is_not_taken(
+    language_model: LanguageModel, tmp_path: Path
+) -> None:
+    """vLLM draws other rows by the same seed. A job that is tried again where vLLM is missing
+    would be half the one experiment and half the other."""
+    ask(language_model, tmp_path, 4)
+    ask(language_model, tmp_path, 4, endpoint="self, vllm")
+    lines = (tmp_path / "run.jsonl").read_bytes().splitlines()
+    assert len({line for line in lines if b'"answer"' in line}) == 8
 
 
 @pytest.mark.parametrize("num_known", [4, 5])

@@ -16,8 +16,14 @@ from tests.unit.synthesis.conftest import make_example
 from tests.unit.synthesis.test_wrong_answers import make_facts
 
 from loam_runtime.errors import InputError
-from loam_runtime.synthesis.filters import quality
-from loam_runtime.synthesis.filters.quality import KnownRows, QualityFilter
+from loam_runtime.synthesis.filters.corruptions import NUM_FOLDS
+from loam_runtime.synthesis.filters.quality import QualityFilter
+from loam_runtime.synthesis.filters.quality_rows import (
+    REJECTED,
+    KnownRows,
+    build_training_rows,
+    spread_folds,
+)
 from loam_runtime.synthesis.spot_check import draw_sample, remove_low_quality, remove_rejected
 from loam_runtime.synthesis.strategies.base import Rejection
 from loam_runtime.synthesis.verdict_file import (
@@ -207,12 +213,12 @@ def test_a_judged_row_is_held_out_too():
     """A rejected row that the classifier has learnt by heart proves nothing about the next one."""
     seeds = [make_office(number, "opens in the morning") for number in range(10)]
     known = KnownRows(approved=[make_office(50, "a")], rejected=[make_office(60, "b")] * 2)
-    folds = np.arange(10) % quality.NUM_FOLDS
-    rows = quality._build_training_rows(seeds, folds, random.Random(0), False, known)
+    folds = np.arange(10) % NUM_FOLDS
+    rows = build_training_rows(seeds, folds, random.Random(0), is_classification=False, known=known)
     assert rows.is_good[-3:].tolist() == [1, 0, 0]
-    assert rows.faults[-3:].tolist() == ["", quality.REJECTED, quality.REJECTED]
+    assert rows.faults[-3:].tolist() == ["", REJECTED, REJECTED]
     assert rows.groups[-3:].tolist() == [10, 11, 12]
-    spread = quality._spread(folds, rows.groups)
+    spread = spread_folds(folds, rows.groups)
     assert spread[-3:].tolist() == [0, 1, 2]
     assert (spread[:-3] == folds[rows.groups[:-3]]).all()
 

@@ -21,6 +21,7 @@ from loam_runtime.synthesis.client import ASIDE_SHARE, TeacherClient
 from loam_runtime.synthesis.exchange import TeacherAnswer, TeacherRequest
 from loam_runtime.synthesis.filters import quality
 from loam_runtime.synthesis.filters.quality import QualityFilter
+from loam_runtime.synthesis.filters.quality_rows import KnownRows, build_training_rows
 from loam_runtime.synthesis.filters.registry import build_wrong_answers
 from loam_runtime.synthesis.filters.wrong_answers import FAULT, WrongAnswers
 from loam_runtime.synthesis.journal import Journal
@@ -248,8 +249,8 @@ def test_a_wrong_answer_is_held_out_with_its_seed():
     """Learnt from one fold and measured on another, a seed would be known by heart."""
     seeds = make_facts(10)
     folds = np.arange(10) % quality.NUM_FOLDS
-    known = quality.KnownRows({seeds[3].id: "It never opens."})
-    rows = quality._build_training_rows(seeds, folds, random.Random(0), False, known)
+    known = KnownRows({seeds[3].id: "It never opens."})
+    rows = build_training_rows(seeds, folds, random.Random(0), is_classification=False, known=known)
     place = rows.pairs.index((seeds[3].input, "It never opens."))
     assert (rows.groups[place], rows.is_good[place], rows.faults[place]) == (3, 0, FAULT)
 

@@ -6,8 +6,9 @@ come last and are asked about rows that every other one let pass.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -27,10 +28,17 @@ class Ask(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a filter says about one row: a reason to drop it ("" keeps it) and its score."""
+    """What a filter says about one row.
+
+    Attributes:
+        reason: to drop it; "" keeps it.
+        score: how good it is, where the filter says so.
+        copies: id of the earlier row that this one says again; "" for a seed, or none.
+    """
 
     reason: str = ""
     score: float | None = None
+    copies: str = ""
 
 
 class Filter(Protocol):
@@ -43,6 +51,14 @@ class Filter(Protocol):
 
     def describe(self) -> dict[str, object]:
         """What the report says about the filter itself: whether it is trusted, and why."""
+
+
+@runtime_checkable
+class RememberingFilter(Filter, Protocol):
+    """A filter that drops what says again what an earlier row said."""
+
+    def forget(self, rows: Sequence[Example]) -> None:
+        """Let these be said again: they passed here, and were dropped by a later filter."""
 
 
 @runtime_checkable
@@ -106,6 +122,11 @@ class FunnelStep:
 class FilterChain:
     """Rows go through the filters in order; those dropped by one do not reach the next.
 
+    A row that was dropped for saying again what another one says is looked at once more where a
+    later filter drops that other one: else the first of two would take the second along, however
+    good it is. Once more and not until none is left, so that a hundred copies of a bad row are
+    judged two hundred times and not five thousand.
+
     Args:
         filters: in order, cheapest first.
         asked: those that ask the teacher, in order.
@@ -123,19 +144,22 @@ class FilterChain:
         self._asked = tuple(asked)
         self._is_classification = is_classification
         self._funnel = {item.name: FunnelStep() for item in (*filters, *asked)}
+        self._copies: list[_Copy] = []
         self.rejected: list[Rejection] = []
         self.scores: dict[str, float] = {}
 
     def apply(self, rows: Sequence[Example]) -> list[Example]:
-        """The rows that pass, in order; the others join `rejected` with reason and score.
+        """The rows that pass, in order, those that passed at second sight last.
 
-        The scores of rows that pass (of the last filter that gives any) are in `scores`, by id.
+        The others join `rejected` with reason and score. The scores of rows that pass (of the last
+        filter that gives any) are in `scores`, by id.
         """
-        for item in self._filters:
-            if not rows:
-                break
-            rows = self._pass(item.name, rows, item.judge(rows))
-        return list(rows)
+        self._copies = []
+        passed = self._run(rows, {})
+        second = self._release(rows, passed)
+        late = self._run([], second)
+        self._forget(itertools.chain(*second.values()), late)
+        return [*passed, *late]
 
     @property
     def asks(self) -> bool:
@@ -153,12 +177,12 @@ class FilterChain:
             await item.measure(ask)
 
     async def apply_asked(self, rows: Sequence[Example], ask: Ask) -> list[Example]:
-        """What `apply` does, by the filters that ask."""
-        for item in self._asked:
-            if not rows:
-                break
-            rows = self._pass(item.name, rows, await item.judge(rows, ask))
-        return list(rows)
+        """What `apply` does with the rows that it let pass, by the filters that ask."""
+        kept = await self._run_asked(rows, ask)
+        second = self._release(rows, kept)
+        late = await self._run_asked(self._run([], second), ask)
+        self._forget(itertools.chain(*second.values()), late)
+        return [*kept, *late]
 
     def describe(self) -> dict[str, object]:
         """The funnel, filter by filter, each with what it says about itself."""
@@ -170,22 +194,88 @@ class FilterChain:
     def _list_learners(self) -> list[LearningFilter]:
         return [item for item in self._filters if isinstance(item, LearningFilter)]
 
+    def _run(
+        self, rows: Sequence[Example], second: Mapping[str, Sequence[Example]]
+    ) -> list[Example]:
+        """The rows that pass.
+
+        Args:
+            second: rows to be looked at once more, by the filter that has dropped them.
+        """
+        for item in self._filters:
+            rows = [*rows, *second.get(item.name, ())]
+            if rows:
+                rows = self._pass(item.name, rows, item.judge(rows))
+        return list(rows)
+
+    async def _run_asked(self, rows: Sequence[Example], ask: Ask) -> list[Example]:
+        for item in self._asked:
+            if not rows:
+                break
+            rows = self._pass(item.name, rows, await item.judge(rows, ask))
+        return list(rows)
+
+    def _release(
+        self, judged: Sequence[Example], kept: Sequence[Example]
+    ) -> dict[str, list[Example]]:
+        """The copies of rows that are not kept after all, by the filter that has dropped them.
+
+        Nothing is left of their being dropped. The other rows that are not kept are forgotten.
+        """
+        gone = {row.id for row in judged} - {row.id for row in kept}
+        # A row that equals the other one, label and all, would fare like it.
+        freed = [
+            it for it in self._copies if it.copied in gone and it.rejection.row.id != it.copied
+        ]
+        second: dict[str, list[Example]] = {}
+        for it in freed:
+            self._funnel[it.rejection.filter].seen[self._get_class(it.rejection.row)] -= 1
+            second.setdefault(it.rejection.filter, []).append(it.rejection.row)
+        self._forget(judged, [*kept, *itertools.chain(*second.values())])
+        if freed:
+            lifted = {id(it.rejection) for it in freed}
+            self.rejected = [it for it in self.rejected if id(it) not in lifted]
+            self._copies = [it for it in self._copies if id(it.rejection) not in lifted]
+        return second
+
+    def _forget(self, judged: Iterable[Example], kept: Sequence[Example]) -> None:
+        """Later rows may say again what these said, but for those that are kept."""
+        ids = {row.id for row in kept}
+        gone = [row for row in judged if row.id not in ids]
+        for item in self._filters:
+            if isinstance(item, RememberingFilter):
+                item.forget(gone)
+
     def _pass(
         self, name: str, rows: Sequence[Example], verdicts: Sequence[Verdict]
     ) -> list[Example]:
         """The rows without a reason to drop them; all of them counted."""
         step, passed = self._funnel[name], []
         for row, verdict in zip(rows, verdicts, strict=True):
-            label = row.target if self._is_classification else ""
+            label = self._get_class(row)
             step.seen[label] += 1
             if verdict.reason:
-                self.rejected.append(Rejection(row, verdict.reason, name, verdict.score))
+                rejection = Rejection(row, verdict.reason, name, verdict.score)
+                self.rejected.append(rejection)
+                if verdict.copies:
+                    self._copies.append(_Copy(rejection, verdict.copies))
                 continue
             step.passed[label] += 1
             passed.append(row)
             if verdict.score is not None:
                 self.scores[row.id] = verdict.score
         return passed
+
+    def _get_class(self, row: Example) -> str:
+        return row.target if self._is_classification else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """A row that was dropped for what an earlier one of the same round, `copied`, says."""
+
+    rejection: Rejection
+    copied: str
 
 
 def get_compared_text(row: Example, *, is_classification: bool) -> str:

@@ -21,22 +21,31 @@ class ExactDuplicateFilter:
 
     def __init__(self, seeds: Iterable[Example], *, is_classification: bool) -> None:
         self._is_classification = is_classification
-        self._sources = {self._digest(seed): "a seed" for seed in seeds}
+        self._known: dict[bytes, Example | None] = {self._digest(seed): None for seed in seeds}
 
     def judge(self, rows: Sequence[Example]) -> list[Verdict]:
         """See `Filter`. Rows that pass are remembered."""
-        verdicts = []
+        return [self._judge(row) for row in rows]
+
+    def forget(self, rows: Sequence[Example]) -> None:
+        """See `RememberingFilter`."""
         for row in rows:
             digest = self._digest(row)
-            known = self._sources.get(digest)
-            if known is None:
-                self._sources[digest] = row.source
-            verdicts.append(Verdict("" if known is None else f"equal to {known}"))
-        return verdicts
+            known = self._known.get(digest)
+            if known is not None and known.id == row.id:
+                del self._known[digest]
 
     def describe(self) -> dict[str, object]:
         """See `Filter`."""
         return {}
+
+    def _judge(self, row: Example) -> Verdict:
+        known = self._known.setdefault(self._digest(row), row)
+        if known is row:
+            return Verdict()
+        if known is None:
+            return Verdict("equal to a seed")
+        return Verdict(f"equal to {known.source}", copies=known.id)
 
     def _digest(self, row: Example) -> bytes:
         return digest_texts(get_compared_text(row, is_classification=self._is_classification))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 import numpy as np
 
@@ -55,10 +55,15 @@ class EmbeddingDuplicateFilter:
         verdicts: list[Verdict] = []
         for start in range(0, len(rows), _BLOCK):
             block = self._read_block(rows[start : start + _BLOCK])
-            reasons = self._find_all(block)
-            verdicts += map(Verdict, reasons)
-            known.append(block.keep([not reason for reason in reasons]))
+            found = self._find_all(block)
+            verdicts += found
+            known.append(block.keep([not verdict.reason for verdict in found]))
         return verdicts
+
+    def forget(self, rows: Sequence[Example]) -> None:
+        """See `RememberingFilter`."""
+        gone = {row.id for row in rows}
+        self._known = [block.drop(gone) for block in self._known] if self._known else None
 
     def describe(self) -> dict[str, object]:
         """See `Filter`."""
@@ -67,42 +72,52 @@ class EmbeddingDuplicateFilter:
     def _load_seeds(self) -> list[_Block]:
         # At the first row, not before: embedding the seeds takes seconds.
         if self._known is None:
-            self._known = [self._read_block(self._seeds, source="a seed")]
+            self._known = [self._read_block(self._seeds, are_seeds=True)]
         return self._known
 
-    def _read_block(self, rows: Sequence[Example], source: str = "") -> _Block:
+    def _read_block(self, rows: Sequence[Example], *, are_seeds: bool = False) -> _Block:
         parts = [[row.input or row.target for row in rows]]
         if not self._is_classification:
             parts.append([row.target for row in rows])
         return _Block(
             vectors=[self._embed(part) for part in parts],
             texts=list(zip(*parts, strict=True)),
-            sources=[source or row.source for row in rows],
+            rows=[None if are_seeds else row for row in rows],
         )
 
-    def _find_all(self, block: _Block) -> list[str]:
-        """A reason for every row of the block, "" where there is none."""
-        reasons = [""] * len(block.sources)
+    def _find_all(self, block: _Block) -> list[Verdict]:
+        """One verdict per row of the block."""
+        verdicts = [Verdict()] * len(block.rows)
         for other in [*(self._known or []), block]:
             is_close = other.compare(block) >= self._similarity
             for place, other_place in zip(*np.nonzero(is_close), strict=True):
                 is_earlier = other is not block or (
-                    other_place < place and not reasons[other_place]
+                    other_place < place and not verdicts[other_place].reason
                 )
-                if not reasons[place] and is_earlier and block.may_equal(place, other, other_place):
-                    reasons[place] = f"means the same as {other.sources[other_place]}"
-        return reasons
+                is_open = is_earlier and not verdicts[place].reason
+                if is_open and block.may_equal(place, other, other_place):
+                    verdicts[place] = _describe_copy(other.rows[other_place])
+        return verdicts
+
+
+def _describe_copy(known: Example | None) -> Verdict:
+    if known is None:
+        return Verdict("means the same as a seed")
+    return Verdict(f"means the same as {known.source}", copies=known.id)
 
 
 class _Block:
-    """Some rows, part by part (input, target), as vectors and as texts."""
+    """Some rows, part by part (input, target), as vectors and as texts; None for a seed."""
 
     def __init__(
-        self, vectors: list[np.ndarray], texts: list[tuple[str, ...]], sources: list[str]
+        self,
+        vectors: list[np.ndarray],
+        texts: list[tuple[str, ...]],
+        rows: list[Example | None],
     ) -> None:
         self._vectors = vectors
         self._texts = texts
-        self.sources = sources
+        self.rows = rows
 
     def compare(self, rows: _Block) -> np.ndarray:
         """[len(rows), len(self)]: cosine similarity of the parts that are least alike."""
@@ -120,8 +135,13 @@ class _Block:
         return _Block(
             [part[places] for part in self._vectors],
             [self._texts[place] for place in places],
-            [self.sources[place] for place in places],
+            [self.rows[place] for place in places],
         )
+
+    def drop(self, gone: Set[str]) -> _Block:
+        """The rows that are not among these ids; seeds stay."""
+        is_kept = [row is None or row.id not in gone for row in self.rows]
+        return self if all(is_kept) else self.keep(is_kept)
 
 
 def may_mean_same(first: str, second: str) -> bool:

@@ -2,7 +2,9 @@
 
 An extracted answer is looked for as a span; what is not one must at least bring no number and no
 name of its own. A summary is judged sentence by sentence: its numbers and names must be in the
-document, and its words, or its meaning by embedding, must be supported there. The rule is tried on
+document, and its words, or its meaning by embedding, must be supported there. Names are told by
+their capital letters; not so in German, where every noun has one: there only words in capitals are
+taken for names, and words must be supported like all others. The rule is tried on
 the seeds first: where theirs are derived (a sum, a rewording) it would drop what is right, so it
 is not trusted and drops nothing.
 """
@@ -17,6 +19,8 @@ import numpy as np
 
 from loam_runtime.data.examples import Example
 from loam_runtime.synthesis.filters.base import Verdict
+from loam_runtime.synthesis.filters.language import identify_language
+from loam_runtime.synthesis.languages import CAPITALISE_NOUNS
 
 MIN_SEEDS_GROUNDED = 0.9  # share of the seeds that must pass for the rule to be trusted
 MIN_ANSWER_SUPPORT = 0.75  # share of an answer's content words that the context has
@@ -143,9 +147,17 @@ def _find_foreign(text: str, source: str) -> str:
     stems = _list_stems(source)
     for name in _list_names(text):
         folded = name.casefold().removesuffix("'s").removesuffix("\u2019s")
-        if folded not in words and folded[:STEM] not in stems:
+        if folded in words or folded[:STEM] in stems:
+            continue
+        if name.isupper() or not _capitalises_nouns(text, source):
             return f"the name {name} is not in the source"
     return ""
+
+
+def _capitalises_nouns(text: str, source: str) -> bool:
+    """Whether any noun of the text has a capital letter; its language is often too short to tell,
+    and then it is that of its source."""
+    return (identify_language(text) or identify_language(source)) in CAPITALISE_NOUNS
 
 
 def _list_numbers(text: str, *, has_words: bool = True) -> Iterator[str]:

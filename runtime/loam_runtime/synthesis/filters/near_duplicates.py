@@ -45,22 +45,30 @@ class NearDuplicateFilter:
         self._similarity = similarity
         self._is_classification = is_classification
         self._texts: list[str] = []
-        self._sources: list[str] = []
+        self._rows: list[Example | None] = []  # None for a seed
+        self._places: dict[str, int] = {}  # by id, of the rows that may be forgotten
         self._index = MinHashLSH(num_perm=NUM_HASHES, params=(NUM_BANDS, BAND_SIZE))
         texts = [self._normalize(seed) for seed in seeds]
         for text, sketch in zip(texts, _sketch_texts(texts), strict=True):
-            self._add(text, "a seed", sketch)
+            self._add(text, None, sketch)
 
     def judge(self, rows: Sequence[Example]) -> list[Verdict]:
         """See `Filter`. Rows that pass are remembered."""
         texts = [self._normalize(row) for row in rows]
         verdicts = []
         for row, text, sketch in zip(rows, texts, _sketch_texts(texts), strict=True):
-            reason = self._find(text, sketch)
-            if not reason:
-                self._add(text, row.source, sketch)
-            verdicts.append(Verdict(reason))
+            verdict = self._find(text, sketch)
+            if not verdict.reason:
+                self._add(text, row, sketch)
+            verdicts.append(verdict)
         return verdicts
+
+    def forget(self, rows: Sequence[Example]) -> None:
+        """See `RememberingFilter`."""
+        for row in rows:
+            place = self._places.pop(row.id, None)
+            if place is not None:
+                self._index.remove(place)
 
     def describe(self) -> dict[str, object]:
         """See `Filter`."""
@@ -69,23 +77,29 @@ class NearDuplicateFilter:
     def _normalize(self, row: Example) -> str:
         return normalize_text(get_compared_text(row, is_classification=self._is_classification))
 
-    def _find(self, text: str, sketch: MinHash) -> str:
+    def _find(self, text: str, sketch: MinHash) -> Verdict:
         candidates = self._index.query(sketch)
         if not candidates:
-            return ""
+            return Verdict()
         grams = extract_grams(text)
         for place in sorted(candidates):
             others = _recall_grams(self._texts[place])
             num_shared = len(grams & others)
             similarity = num_shared / (len(grams) + len(others) - num_shared)
             if similarity >= self._similarity:
-                return f"nearly equal to {self._sources[place]}"
-        return ""
+                row = self._rows[place]
+                if row is None:
+                    return Verdict("nearly equal to a seed")
+                return Verdict(f"nearly equal to {row.source}", copies=row.id)
+        return Verdict()
 
-    def _add(self, text: str, source: str, sketch: MinHash) -> None:
-        self._index.insert(len(self._texts), sketch, check_duplication=False)
+    def _add(self, text: str, row: Example | None, sketch: MinHash) -> None:
+        place = len(self._texts)
+        self._index.insert(place, sketch, check_duplication=False)
         self._texts.append(text)
-        self._sources.append(source)
+        self._rows.append(row)
+        if row is not None:
+            self._places[row.id] = place
 
 
 def _sketch_texts(texts: Iterable[str]) -> Iterator[MinHash]:

@@ -11,68 +11,31 @@ Otherwise it is advisory: rows are ranked by it and none is dropped.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from scipy import sparse
-from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 
 from loam_runtime.data.examples import Example
 from loam_runtime.synthesis.filters.base import Ask, Verdict
-from loam_runtime.synthesis.filters.corruptions import NUM_FOLDS, Pair, corrupt_seed
+from loam_runtime.synthesis.filters.corruptions import NUM_FOLDS, Pair
+from loam_runtime.synthesis.filters.execution import open_executor
 from loam_runtime.synthesis.filters.quality_features import PairFeaturizer
-from loam_runtime.synthesis.filters.wrong_answers import FAULT, WrongAnswers
+from loam_runtime.synthesis.filters.quality_fit import QualityFit, measure_fit
+from loam_runtime.synthesis.filters.quality_rows import (
+    KnownRows,
+    build_training_rows,
+    spread_folds,
+)
+from loam_runtime.synthesis.filters.wrong_answers import WrongAnswers
 
 PRIOR_GOOD = 0.65
-MIN_SEEDS_TO_DROP = 50
 MIN_SEEDS_TO_RANK = 8
-MIN_AUC_LOWER_BOUND = 0.7
-NUM_RESAMPLES = 400
-ROC_POINTS = 21
 MAX_SEEDS = 2000  # more teach little and cost time
-REJECTED = "rejected by a person"
-
-
-@dataclass(frozen=True, slots=True)
-class QualityFit:
-    """How the classifier did on seeds it had not seen.
-
-    Attributes:
-        num_seeds: it learned from.
-        auc: area under the ROC curve over out-of-fold scores; NaN where it was not fitted.
-        auc_low, auc_high: 95 % interval, bootstrap over seeds.
-        auc_by_fault: seeds against one kind of corruption each.
-        roc: points (share of bad rows kept, share of good rows kept), from the highest threshold.
-    """
-
-    num_seeds: int
-    auc: float = np.nan
-    auc_low: float = np.nan
-    auc_high: float = np.nan
-    auc_by_fault: dict[str, float] = field(default_factory=dict)
-    roc: tuple[tuple[float, float], ...] = ()
-
-    @property
-    def is_advisory(self) -> bool:
-        """Too few seeds, or not good enough, to drop anything."""
-        return self.num_seeds < MIN_SEEDS_TO_DROP or not self.auc_low >= MIN_AUC_LOWER_BOUND
-
-
-@dataclass(frozen=True, slots=True)
-class KnownRows:
-    """What is known to be good or bad beside the seeds and what rules make of them.
-
-    Attributes:
-        wrong_answers: a teacher's, by the seed's id.
-        approved, rejected: synthetic rows that a person has looked at.
-    """
-
-    wrong_answers: Mapping[str, str] = field(default_factory=dict)
-    approved: Sequence[Example] = ()
-    rejected: Sequence[Example] = ()
 
 
 class QualityFilter:
@@ -85,6 +48,8 @@ class QualityFilter:
         random_seed: of the run; fixes corruptions and folds.
         wrong_answers: what it may ask the teacher for.
         known: what it learns from beside the seeds.
+        database: a SQLite file in which the seeds' queries run: then it is running them that says
+            what is right.
     """
 
     name = "quality"
@@ -98,6 +63,7 @@ class QualityFilter:
         random_seed: int = 0,
         wrong_answers: WrongAnswers | None = None,
         known: KnownRows | None = None,
+        database: Path | None = None,
     ) -> None:
         self._seeds = list(seeds)
         self._threshold = threshold
@@ -105,6 +71,7 @@ class QualityFilter:
         self._random_seed = random_seed
         self._wrong_answers = wrong_answers
         self._known = known or KnownRows()
+        self._database = database
         self._featurizer = PairFeaturizer(is_classification)
         self._model: LogisticRegression | None = None
         self._platt: LogisticRegression | None = None
@@ -139,9 +106,10 @@ class QualityFilter:
         """See `Filter`."""
         fit = self.fit
         asked = self._wrong_answers.describe() if self._wrong_answers else {}
-        note = {"note": asked.pop("note")} if "note" in asked else {}
+        notes = [str(asked.pop("note", "")), _explain_execution(fit)]
+        note = " ".join(filter(None, notes))
         return {
-            **note,
+            **({"note": note} if note else {}),
             **({"wrong_answers": asked} if asked else {}),
             "threshold": self._threshold,
             "advisory": fit.is_advisory,
@@ -150,6 +118,7 @@ class QualityFilter:
             "auc_lower_bound": _round(fit.auc_low),
             "auc_upper_bound": _round(fit.auc_high),
             "auc_by_fault": {name: _round(auc) for name, auc in fit.auc_by_fault.items()},
+            **({"execution": fit.execution.describe()} if fit.execution else {}),
             "roc": [list(point) for point in fit.roc],
             "prior": PRIOR_GOOD,
         }
@@ -175,8 +144,15 @@ class QualityFilter:
             return QualityFit(len(seeds))
         order = rng.sample(range(len(seeds)), len(seeds))
         seed_folds = np.array(order) % NUM_FOLDS
-        rows = _build_training_rows(seeds, seed_folds, rng, self._is_classification, self._known)
-        folds = _spread(seed_folds, rows.groups)
+        rows = build_training_rows(
+            seeds,
+            seed_folds,
+            rng,
+            is_classification=self._is_classification,
+            known=self._known,
+            executor=open_executor(seeds, self._database),
+        )
+        folds = spread_folds(seed_folds, rows.groups)
         self._featurizer.fit(seeds, seed_folds)
         features = self._featurizer.transform(rows.pairs, folds)
         margins = np.zeros(len(rows.pairs))
@@ -186,76 +162,7 @@ class QualityFilter:
             margins[held_out] = model.decision_function(features[held_out])
         self._model = _fit_classifier(features, rows.is_good)
         self._platt = _fit_platt(margins, rows.is_good)
-        return _measure(len(seeds), margins, rows)
-
-
-@dataclass(frozen=True, slots=True)
-class _TrainingRows:
-    """Seeds and their corruptions; a seed and what was made of it form one group.
-
-    Attributes:
-        pairs, is_good, groups: [num_pairs]; a group is the place of its seed, and beyond the seeds
-            each row that a person looked at is one.
-        faults: name of what is wrong with each; "" for what is good.
-    """
-
-    pairs: list[Pair]
-    is_good: np.ndarray
-    groups: np.ndarray
-    faults: np.ndarray
-
-
-def _build_training_rows(
-    seeds: Sequence[Example],
-    folds: np.ndarray,
-    rng: random.Random,
-    is_classification: bool,
-    known: KnownRows,
-) -> _TrainingRows:
-    pairs: list[Pair] = []
-    faults: list[str] = []
-    groups: list[int] = []
-    for group, seed in enumerate(seeds):
-        bad = corrupt_seed(
-            seed, seeds, rng, is_classification=is_classification, fold=int(folds[group])
-        )
-        if seed.id in known.wrong_answers:
-            bad.append((FAULT, (seed.input, known.wrong_answers[seed.id])))
-        pairs += [(seed.input, seed.target), *(pair for _, pair in bad)]
-        faults += ["", *(name for name, _ in bad)]
-        groups += [group] * (1 + len(bad))
-    judged = [*known.approved, *known.rejected]
-    pairs += [(row.input, row.target) for row in judged]
-    faults += [""] * len(known.approved) + [REJECTED] * len(known.rejected)
-    groups += range(len(seeds), len(seeds) + len(judged))
-    names = np.array(faults)
-    return _TrainingRows(pairs, (names == "").astype(int), np.array(groups), names)
-
-
-def _spread(seed_folds: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """[num_pairs]: the fold of each; groups beyond the seeds take the folds in turn."""
-    num_others = int(groups.max()) + 1 - len(seed_folds)
-    return np.concatenate([seed_folds, np.arange(num_others) % NUM_FOLDS])[groups]
-
-
-def _measure(num_seeds: int, margins: np.ndarray, rows: _TrainingRows) -> QualityFit:
-    """By scores of rows that no part of the classifier had seen."""
-    low, high = _bound_auc(margins, rows.is_good, rows.groups)
-    by_fault = {}
-    for name in np.unique(rows.faults[rows.faults != ""]):
-        chosen = (rows.faults == "") | (rows.faults == name)
-        by_fault[str(name)] = _compute_auc(margins[chosen], rows.is_good[chosen])
-    auc = _compute_auc(margins, rows.is_good)
-    return QualityFit(num_seeds, auc, low, high, by_fault, _draw_roc(margins, rows.is_good))
-
-
-def _draw_roc(margins: np.ndarray, is_good: np.ndarray) -> tuple[tuple[float, float], ...]:
-    """Points of the curve at even steps of the good rows kept."""
-    from sklearn.metrics import roc_curve
-
-    false_rate, true_rate, _ = roc_curve(is_good, margins, drop_intermediate=False)
-    steps = np.searchsorted(true_rate, np.linspace(0, 1, ROC_POINTS))
-    return tuple((round(float(false_rate[i]), 4), round(float(true_rate[i]), 4)) for i in steps)
+        return measure_fit(len(seeds), margins, rows)
 
 
 def _fit_classifier(features: sparse.csr_matrix, is_good: np.ndarray) -> LogisticRegression:
@@ -272,24 +179,17 @@ def _fit_platt(margins: np.ndarray, is_good: np.ndarray) -> LogisticRegression:
     return platt.fit(margins[:, None], is_good, sample_weight=weights * len(is_good))
 
 
-def _compute_auc(margins: np.ndarray, is_good: np.ndarray) -> float:
-    """Area under the ROC curve, by ranks (the bootstrap asks for it hundreds of times)."""
-    num_good, num_bad = is_good.sum(), (1 - is_good).sum()
-    rank_sum = rankdata(margins)[is_good == 1].sum()
-    return float((rank_sum - num_good * (num_good + 1) / 2) / (num_good * num_bad))
-
-
-def _bound_auc(margins: np.ndarray, is_good: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of the AUC, resampling seeds with all made of them."""
-    rng = np.random.default_rng(0)
-    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    values = []
-    for _ in range(NUM_RESAMPLES):
-        drawn = rng.integers(0, len(members), len(members))
-        places = np.concatenate([members[place] for place in drawn])
-        values.append(_compute_auc(margins[places], is_good[places]))
-    low, high = np.quantile(values, (0.025, 0.975))
-    return float(low), float(high)
+def _explain_execution(fit: QualityFit) -> str:
+    """How far it tells what running the queries tells; "" where none was run."""
+    found = fit.execution
+    if found is None:
+        return ""
+    told = (
+        f"Against execution, {found.num_right} queries of the seeds and {found.num_another} that "
+        f"run and return another result: area under the ROC curve {found.auc:.2f} "
+        f"({found.auc_low:.2f} to {found.auc_high:.2f})."
+    )
+    return f"{told} That is too little to drop rows by." if fit.misses_wrong_queries else told
 
 
 def _round(value: float) -> float | None:

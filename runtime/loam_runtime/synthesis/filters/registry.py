@@ -93,6 +93,7 @@ def build_judges(
         is_classification=brief.is_classification,
         random_seed=brief.random_seed,
         wrong_answers=wrong_answers,
+        database=brief.database if settings.structured.enabled else None,
     )
     return [*judges, quality, *consistency]
 

@@ -7,7 +7,9 @@ nothing is judged.
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import re
 import sqlite3
 import time
@@ -22,6 +24,7 @@ MIN_SEEDS = 4  # fewer establish no language
 MIN_SHARE = 0.9  # of the seeds that must pass
 QUERY_SECONDS = 5.0
 MAX_VALUE_BYTES = 16 * 2**20
+TOO_MANY_STEPS = "the query takes too many steps"
 _STEPS_BETWEEN_LOOKS = 10_000  # of SQLite's machine, a millisecond or so
 
 # What SQLite says of a text that is no SQL; all else it says of tables that it does not have.
@@ -130,23 +133,47 @@ def _has_several_statements(text: str) -> bool:
 
 def run_query(text: str, database: Path) -> str:
     """Why a query cannot be run in a database; "" where it can. Reads, and nothing else."""
+    return read_rows(text, database, most=0)[1]
+
+
+def read_rows(
+    text: str, database: Path, *, most: int, max_steps: float = math.inf
+) -> tuple[list[tuple[object, ...]], str]:
+    """The first `most` rows of a query's result, and why it does not run; "" where it does.
+
+    It is run to its end, however few rows are wanted: an error may come with the last one.
+
+    Args:
+        max_steps: of SQLite's machine, which are the same everywhere, as seconds are not; with
+            more the reason is `TOO_MANY_STEPS`.
+    """
     # Immutable: no lock or journal file beside it.
     address = f"file:{quote(str(database))}?mode=ro&immutable=1"
     connection = sqlite3.connect(address, uri=True)
-    deadline = time.monotonic() + QUERY_SECONDS
+    deadline, looks = time.monotonic() + QUERY_SECONDS, itertools.count(1)
+    stopped = ""
+
+    def is_over() -> bool:
+        nonlocal stopped
+        if next(looks) * _STEPS_BETWEEN_LOOKS > max_steps:
+            stopped = TOO_MANY_STEPS
+        elif time.monotonic() > deadline:
+            stopped = f"the query takes longer than {QUERY_SECONDS:g} s"
+        return bool(stopped)
+
+    rows: list[tuple[object, ...]] = []
     try:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
         connection.set_authorizer(_authorize)
-        connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_LOOKS)
-        for _ in connection.execute(text):
-            pass
+        connection.set_progress_handler(is_over, _STEPS_BETWEEN_LOOKS)
+        for row in connection.execute(text):
+            if len(rows) < most:
+                rows.append(row)
     except sqlite3.Error as exc:
-        if time.monotonic() > deadline:
-            return f"the query takes longer than {QUERY_SECONDS:g} s"
-        return f"the query does not run: {str(exc)[:100]}"
+        return [], stopped or f"the query does not run: {str(exc)[:100]}"
     finally:
         connection.close()
-    return ""
+    return rows, ""
 
 
 def _authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:
