@@ -7,7 +7,7 @@ export LOAM_CACHE ?= $(HOME)/.cache/loam
 PYTHON := .venv/bin/python
 MODEL := examples/models/gemma-3-270m-q4_k_m.gguf
 
-.PHONY: help setup demo test test-full e2e test-gpu lint crds bench lock clean
+.PHONY: help setup demo test test-full e2e test-gpu test-vllm lint crds bench lock clean
 
 help:
 	@echo "make demo   from seed examples to a measured adapter, on this machine (Python 3.11+ only)"
@@ -51,6 +51,7 @@ test-tools: setup
 	bash tools/browser.sh
 	bash tools/prometheus.sh
 	$(PYTHON) tests/tools/build_tools.py $(SERVERS)
+	$(PYTHON) -c "from tests.tools.build_tools import find_kuberay_crds as find; find()"
 
 # Before gigabytes are installed for tests that cannot run; needs no Python.
 .PHONY: find-go
@@ -65,6 +66,10 @@ e2e: setup $(MODEL)
 
 test-gpu: setup
 	$(PYTHON) -m pytest -q tests/gpu
+
+# With LOAM_VLLM_PYTHON, the interpreter of an environment that has vLLM for CPUs: docs/teacher.md.
+test-vllm: setup
+	$(PYTHON) -m pytest -q tests/vllm
 
 lint: setup
 	.venv/bin/ruff check .

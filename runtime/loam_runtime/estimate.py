@@ -1,7 +1,8 @@
 """`loam plan`: what a run would do, from file headers and a count of rows; nothing heavy is loaded.
 
-Tokens are estimated from characters: the tokenizer alone takes seconds to load. The run plans
-again from counted tokens, and its report shows that plan.
+Of a remote model only the headers are fetched, and the seeds whole: they are counted. Tokens
+are estimated from characters: the tokenizer alone takes seconds to load. The run plans again from
+counted tokens, and its report shows that plan.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from loam_runtime.data.splits import (
     VALIDATION_FRACTION,
 )
 from loam_runtime.hardware import detect_hardware
-from loam_runtime.models.facts import read_model_facts
+from loam_runtime.models.facts import measure_model
+from loam_runtime.models.files import open_model
 from loam_runtime.storage.cache import fetch
 
 if TYPE_CHECKING:
     from loam_api.finetunejob import FineTuneJob, FineTuneJobSpec
+    from loam_api.planning.answer_judge import AnswerJudgeEstimate
     from loam_api.planning.teacher import TeacherEstimate
     from loam_runtime.data.examples import Example
 
@@ -42,9 +45,9 @@ def estimate_plan(job: FineTuneJob, base_dir: Path) -> Plan:
         InputError: the model or the data is missing or cannot be read.
     """
     spec = job.spec
-    model = fetch(spec.model.uri, revision=spec.model.revision, base_dir=base_dir)
+    model = open_model(spec.model.uri, revision=spec.model.revision, base_dir=base_dir)
     seeds = list(scan_examples(fetch(spec.data.seeds.uri, base_dir=base_dir), spec.data))
-    facts = Facts(ModelFacts.from_dict(read_model_facts(model)), estimate_rows(spec, seeds))
+    facts = Facts(ModelFacts.from_dict(measure_model(model)), estimate_rows(spec, seeds))
     return plan(facts, detect_hardware(spec.compute.device), spec)
 
 
@@ -63,6 +66,7 @@ def estimate_rows(spec: FineTuneJobSpec, seeds: list[Example]) -> DataFacts:
     return DataFacts(
         num_real_rows=num_train,
         num_validation_rows=num_validation,
+        num_test_rows=_estimate_test(spec, len(seeds)),
         num_preference_rows=sum(bool(row.rejected) for row in seeds),
         min_rows_per_class=min(per_class.values(), default=0),
         p50_tokens=int(median(lengths)) if lengths else 0,
@@ -82,6 +86,8 @@ def describe_plan(resolved: Plan) -> str:
         lines.append(f"Training time, without synthesis and evaluation: about {duration}")
     if resolved.teacher:
         lines += _describe_teacher(resolved.teacher)
+    if resolved.answer_judge:
+        lines += _describe_answer_judge(resolved.answer_judge)
     return "\n".join([*lines, *(f"Warning: {warning}" for warning in resolved.warnings)])
 
 
@@ -100,11 +106,19 @@ def _describe_teacher(asked: TeacherEstimate) -> list[str]:
     return lines
 
 
+def _describe_answer_judge(asked: AnswerJudgeEstimate) -> list[str]:
+    lines = [
+        f"Judge of answers {asked.model}: up to {asked.requests:,} requests, about "
+        f"{asked.tokens:,} tokens"
+    ]
+    if asked.cost is not None:
+        lines.append(f"Cost of these: about {asked.cost:,.2f} {asked.currency}".rstrip())
+    return lines
+
+
 def _estimate_split(spec: FineTuneJobSpec, seeds: list[Example]) -> tuple[int, int]:
     """Rows of training and validation, by the rules of `data.splits`."""
-    num_rows = len(seeds)
-    if spec.data.test is None and num_rows >= MIN_ROWS_FOR_TEST:
-        num_rows -= round(num_rows * TEST_FRACTION)
+    num_rows = len(seeds) - (_estimate_test(spec, len(seeds)) or 0)
     validation = spec.data.validation
     if validation.mode == "fraction":
         return num_rows - round(num_rows * validation.fraction), round(
@@ -116,6 +130,13 @@ def _estimate_split(spec: FineTuneJobSpec, seeds: list[Example]) -> tuple[int, i
         round(num_rows * VALIDATION_FRACTION) if validation.mode == "auto" and is_large else 0
     )
     return num_rows - held_out, held_out
+
+
+def _estimate_test(spec: FineTuneJobSpec, num_seeds: int) -> int | None:
+    """Rows of the test, by the rules of `data.splits`; None where they have a file of their own."""
+    if spec.data.test is not None:
+        return None
+    return round(num_seeds * TEST_FRACTION) if num_seeds >= MIN_ROWS_FOR_TEST else 0
 
 
 def _count_tokens(text: str) -> int:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loam_runtime.models.pool import ModelPool, ReplicaLost
+from loam_runtime.models.vllm_choice import VLLM_BATCH
+from loam_runtime.models.vllm_process import VllmProcess
 from loam_runtime.storage.registry import resolve_uri
 from loam_runtime.training.ray_adapter import connect_ray
 from loam_runtime.training.shared_inputs import ModelSource
 
 if TYPE_CHECKING:
     from loam_runtime.model_actor import ModelTask
+    from loam_runtime.models.vllm_model import VllmModel
     from loam_runtime.steps.context import InputContext
 
 _RELEASE_SECONDS = 10.0  # for a call that is under way when the model is let go
@@ -30,13 +36,34 @@ def open_model_pool(
     with connect_ray(num_workers) as is_cluster:
         task = _describe_model(context, num_sharing=1 if is_cluster else num_workers)
         pool = ModelPool(context.tokenizer, lambda: RayReplica(task), num_workers, on_loss=on_loss)
-        try:
+        with closing(pool):
             yield pool
-        finally:
-            pool.close()
 
 
-def _describe_model(context: InputContext, num_sharing: int) -> ModelTask:
+@contextmanager
+def open_vllm_pool(
+    context: InputContext, num_workers: int, on_loss: Callable[[str], None], python: str
+) -> Iterator[ModelPool]:
+    """As `open_model_pool`, by vLLM. One worker needs no Ray: it is a process of this one.
+
+    Args:
+        python: the interpreter that has vLLM.
+    """
+    context.release_base_model()  # vLLM takes its share of the device's whole memory
+    options = {"on_loss": on_loss, "batch_size": VLLM_BATCH}
+    if num_workers == 1:
+        make = partial(VllmReplica, python, context.model_folder, context.device, context.precision)
+        with closing(ModelPool(context.tokenizer, make, 1, **options)) as pool:
+            yield pool
+        return
+    with connect_ray(num_workers) as is_cluster:
+        task = _describe_model(context, 1 if is_cluster else num_workers, python)
+        make = partial(RayReplica, task)
+        with closing(ModelPool(context.tokenizer, make, num_workers, **options)) as pool:
+            yield pool
+
+
+def _describe_model(context: InputContext, num_sharing: int, vllm_python: str = "") -> ModelTask:
     import ray
 
     from loam_runtime.model_actor import ModelTask
@@ -49,7 +76,31 @@ def _describe_model(context: InputContext, num_sharing: int) -> ModelTask:
         device=context.device,
         precision=context.precision,
         num_sharing=num_sharing,
+        vllm_python=vllm_python,
     )
+
+
+class VllmReplica:
+    """A `Replica` in a process of vLLM on this machine, with all of its CPUs."""
+
+    def __init__(self, python: str, folder: Path, device: str, precision: str) -> None:
+        self._process = VllmProcess(python, os.cpu_count() or 1)
+        self._source = (folder, device, precision)
+        self._model: VllmModel | None = None
+
+    def load(self) -> None:
+        """See `Replica`."""
+        from loam_runtime.models.vllm_model import open_vllm
+
+        self._model = open_vllm(self._process, *self._source)
+
+    def call(self, method: str, arguments: Sequence[Any], options: dict[str, Any]) -> Any:
+        """See `Replica`."""
+        return getattr(self._model, method)(*arguments, **options)
+
+    def stop(self) -> None:
+        """See `Replica`."""
+        self._process.stop()
 
 
 class RayReplica:

@@ -78,6 +78,15 @@ def test_files_of_every_size_class(store: S3Store, tmp_path: Path, num_bytes: in
     assert store.stat("k") == ObjectInfo("k", num_bytes, store.list()[0].etag)
 
 
+def test_a_part_reads_back(store: S3Store) -> None:
+    """What a plan reads of weights: from where it asks, and to the end at most."""
+    store.put("a", b"0123456789")
+    assert store.get_range("a", 3, 4) == b"3456"
+    assert store.get_range("a", 8, 4) == b"89"
+    with pytest.raises(NotFoundError):
+        store.get_range("none", 0, 1)
+
+
 def test_unicode_folders_come_back(store: S3Store, tmp_path: Path) -> None:
     """Names with blanks, signs and other scripts survive the URL encoding both ways."""
     names = ["ünï cödé/日本語.txt", "a+b &c=%20d.txt", "plain", "empty", "e\u0301/x", "😀"]

@@ -35,6 +35,7 @@ class Fault:
             bit of the answer's last byte.
         times: how many connections it hits before all is well; -1 for ever.
         method: only requests of this HTTP method are hit.
+        every: of these the first, and then one in so many.
         num_hits: how many it has hit.
     """
 
@@ -42,13 +43,18 @@ class Fault:
     times: int
     method: str
     after_bytes: int = 0
+    every: int = 1
     num_hits: int = 0
+    _num_seen: int = field(default=0, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def take(self, head: bytes) -> bool:
         """Whether this connection is hit."""
         with self._lock:
-            hit = head.startswith(self.method.encode()) and self.num_hits != self.times
+            if not head.startswith(self.method.encode()) or self.num_hits == self.times:
+                return False
+            hit = self._num_seen % self.every == 0
+            self._num_seen += 1
             self.num_hits += hit
             return hit
 
@@ -87,6 +93,8 @@ class FaultProxy(TcpRelay):
 
     Attributes:
         fault, gate: what is in the way, if anything.
+        further_faults: others; a connection is hit by the first that takes it.
+        num_answered_bytes: how much of its answers the server sent in all.
     """
 
     def __init__(self, upstream: str, address: str = "127.0.0.1") -> None:
@@ -94,7 +102,10 @@ class FaultProxy(TcpRelay):
         super().__init__((host, int(port)), address)
         self.endpoint = f"http://{address}:{self.port}"
         self.fault: Fault | None = None
+        self.further_faults: list[Fault] = []
         self.gate: Gate | None = None
+        self.num_answered_bytes = 0
+        self._lock = threading.Lock()
 
     def _relay(self, client: socket.socket) -> None:
         # One request a connection: the S3 server closes after each answer, as does every fault.
@@ -103,7 +114,8 @@ class FaultProxy(TcpRelay):
             if self.gate and self.gate.hold(head):
                 # He asks again if he still lives; nothing is written in a dead one's name.
                 return
-            fault = self.fault if self.fault and self.fault.take(head) else None
+            faults = [self.fault, *self.further_faults]
+            fault = next((one for one in faults if one and one.take(head)), None)
             if fault and fault.kind == "busy":
                 _answer_busy(client, head)
                 return
@@ -111,7 +123,9 @@ class FaultProxy(TcpRelay):
                 server.sendall(head)
                 upload = threading.Thread(target=_pump_request, args=(client, server, fault))
                 upload.start()
-                _pump_answer(server, client, fault)
+                num_bytes = _pump_answer(server, client, fault)
+                with self._lock:
+                    self.num_answered_bytes += num_bytes
                 _shut(client)
                 _shut(server)
                 upload.join()
@@ -153,24 +167,26 @@ def _pump_request(client: socket.socket, server: socket.socket, fault: Fault | N
             server.sendall(chunk)
 
 
-def _pump_answer(server: socket.socket, client: socket.socket, fault: Fault | None) -> None:
+def _pump_answer(server: socket.socket, client: socket.socket, fault: Fault | None) -> int:
+    """Pass an answer on, as far as the fault lets it; how many bytes of it came."""
     num_bytes = 0
     held = b""  # the latest chunk: whether it is the last one is known only with the next
     while chunk := server.recv(CHUNK_BYTES):
         if chunk.startswith(CONTINUE):  # asks for the request's body; the answer is yet to come
             client.sendall(chunk)
             continue
+        num_bytes += len(chunk)
         if fault and fault.kind == "drop_answer":
-            return
+            return num_bytes
         client.sendall(held)
         held = chunk
-        num_bytes += len(chunk)
         if fault and fault.kind == "cut_answer" and num_bytes > fault.after_bytes:
             client.sendall(held[: len(held) - num_bytes + fault.after_bytes])
-            return
+            return num_bytes
     if fault and fault.kind == "flip_answer":
         held = held[:-1] + bytes([held[-1] ^ 1])
     client.sendall(held)
+    return num_bytes
 
 
 def _shut(connection: socket.socket) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 COMMIT = "c" * 40
+_PIECE_BYTES = 1 << 16
 
 
 @dataclass
@@ -23,14 +26,18 @@ class Hub:
         files: content by path; as large files of git, they are known by their SHA-256.
         num_busy: so many requests are answered 503 before all is well; -1 for ever.
         is_gated: whether the repository asks for a licence to be accepted.
+        knows_ranges: whether a part of a file can be asked for.
         requests: what was asked for.
+        sent_bytes: by path, how much of its content left.
     """
 
     endpoint: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     num_busy: int = 0
     is_gated: bool = False
+    knows_ranges: bool = True
     requests: list[str] = field(default_factory=list)
+    sent_bytes: Counter[str] = field(default_factory=Counter)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -56,7 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(200, json.dumps(self._list_tree()).encode())
         name = path.removeprefix(f"/owner/name/resolve/{COMMIT}/")
         if name in hub.files:
-            return self._answer(200, hub.files[name])
+            return self._send_file(name)
         return self._answer(404, error="EntryNotFound")
 
     do_HEAD = do_GET
@@ -76,7 +83,19 @@ class _Handler(BaseHTTPRequestHandler):
             for path, content in self._hub.files.items()
         ]
 
-    def _answer(self, status: int, body: bytes = b"", error: str = "") -> None:
+    def _send_file(self, name: str) -> None:
+        content = self._hub.files[name]
+        span = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"] or "")
+        if not span or not self._hub.knows_ranges:
+            self._answer(200, content, name=name)
+            return
+        start, last = map(int, span.groups())
+        if start >= len(content):
+            self._answer(416)
+            return
+        self._answer(206, content[start : last + 1], name=name)
+
+    def _answer(self, status: int, body: bytes = b"", error: str = "", name: str = "") -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("X-Repo-Commit", COMMIT)
@@ -85,7 +104,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("X-Error-Code", error)
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(body)
+            self._send_body(body, name)
+
+    def _send_body(self, body: bytes, name: str) -> None:
+        with contextlib.suppress(OSError):  # the client has enough
+            for start in range(0, len(body), _PIECE_BYTES):
+                piece = body[start : start + _PIECE_BYTES]
+                self.wfile.write(piece)
+                self._hub.sent_bytes[name] += len(piece)
 
 
 def _hash(content: bytes) -> str:

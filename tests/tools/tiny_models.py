@@ -139,3 +139,45 @@ def _build_llama(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     return LlamaForCausalLM(LlamaConfig(**_build_common_config(tokenizer)))
+
+
+def write_tiny_gguf(
+    path: Path,
+    *,
+    num_tokens: int = 300,
+    license_id: str = "",
+    license_name: str = "",
+    license_link: str = "",
+) -> Path:
+    """A file with scalars, a string array and two tensors, as the gguf package writes it.
+
+    Args:
+        license_id, license_name, license_link: what its header says of its licence; "" is left out.
+    """
+    import numpy as np
+    from gguf import GGUFWriter
+
+    writer = GGUFWriter(path, "gemma3")
+    if license_id:
+        writer.add_license(license_id)
+    if license_name:
+        writer.add_license_name(license_name)
+    if license_link:
+        writer.add_license_link(license_link)
+    writer.add_embedding_length(32)
+    writer.add_block_count(4)
+    writer.add_head_count(2)
+    writer.add_head_count_kv(1)
+    writer.add_key_length(16)
+    writer.add_feed_forward_length(64)
+    writer.add_context_length(512)
+    words = ("<pad>", "naïve", "日本")
+    writer.add_token_list([words[index % 3] for index in range(num_tokens)])
+    writer.add_token_scores([0.5] * num_tokens)
+    writer.add_tensor("token_embd.weight", np.zeros((num_tokens, 32), dtype=np.float32))
+    writer.add_tensor("blk.0.attn_q.weight", np.zeros((32, 32), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

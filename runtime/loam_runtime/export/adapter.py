@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loam_runtime.export.errors import ExportError
+from loam_runtime.export.licenses import License
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,14 +33,14 @@ class BaseModel:
         revision: of an hf:// model, "" for its default.
         digest: SHA-256 over the files' names and contents.
         precision: what the base was held in while training: "bf16", "fp32" or "nf4".
-        license: its licence's identifier or name, "" where its files do not say.
+        license: what its files say of its licence.
     """
 
     uri: str
     revision: str
     digest: str
     precision: str
-    license: str = ""
+    license: License
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from loam_runtime.export.adapter import PROMPT_FILE, BaseModel
+from loam_runtime.export.licenses import License
 
 _METHOD_WORDS = {
     "lora": "low-rank adaptation (LoRA)",
@@ -94,11 +95,12 @@ def _build_front_matter(facts: CardFacts) -> str:
     return yaml.safe_dump(values, sort_keys=False)
 
 
-def _build_license(base_license: str) -> dict[str, str]:
+def _build_license(base_license: License) -> dict[str, str]:
     """An identifier as hubs know them, else a name under "other"."""
-    if re.fullmatch(r"[a-z0-9][a-z0-9.-]*", base_license):
-        return {"license": base_license}
-    return {"license": "other", "license_name": base_license or "see-base-model"}
+    link = {"license_link": base_license.link} if base_license.link else {}
+    if re.fullmatch(r"[a-z0-9][a-z0-9.-]*", base_license.name):
+        return {"license": base_license.name, **link}
+    return {"license": "other", "license_name": base_license.name or "see-base-model", **link}
 
 
 def _build_metric_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from loam_runtime.errors import StorageError
 from loam_runtime.export.adapter import BaseModel
 from loam_runtime.export.errors import ExportError
 from loam_runtime.storage.local import hash_file
@@ -63,7 +64,11 @@ def build_manifest(
             "revision": base.revision,
             "sha256": base.digest,
             "precision": base.precision,
-            "license": base.license,
+            "license": {
+                "name": base.license.name,
+                "source": base.license.source,
+                "link": base.license.link,
+            },
         },
         "inputs": dict(inputs),
         "split": dict(split),
@@ -75,20 +80,25 @@ def build_manifest(
     }
 
 
-def describe_files(folder: Path, prefix: str = "") -> dict[str, dict[str, Any]]:
-    """SHA-256 and size of every file under `folder`: {"adapter/x": {"sha256": ..., "bytes": ...}}.
+def describe_files(
+    digests: Mapping[str, str], sizes: Mapping[str, int]
+) -> dict[str, dict[str, Any]]:
+    """SHA-256 and size of published files: {"adapter/x": {"sha256": ..., "bytes": ...}}.
 
     Args:
-        prefix: put before every name, for example "adapter/".
+        digests: by name, of every file that shall be there.
+        sizes: in bytes, by name, of what is there.
+
+    Raises:
+        StorageError: a file is missing.
     """
-    return {
-        prefix + path.relative_to(folder).as_posix(): {
-            "sha256": hash_file(path),
-            "bytes": path.stat().st_size,
-        }
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    lost = sorted(digests.keys() - sizes.keys())
+    if lost:
+        raise StorageError(
+            f"{len(lost)} files of this run have been deleted: {', '.join(lost[:5])}.",
+            remedy="Delete the run's folder and run the job again.",
+        )
+    return {name: {"sha256": digest, "bytes": sizes[name]} for name, digest in digests.items()}
 
 
 def verify_manifest(folder: Path) -> dict[str, Any]:

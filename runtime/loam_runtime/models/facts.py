@@ -5,17 +5,32 @@ from __future__ import annotations
 import json
 import math
 import struct
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from loam_runtime.errors import InputError
+from loam_runtime.models.files import ModelFiles, open_local_model
 from loam_runtime.models.gguf_header import read_gguf_header
 
+CONFIG_FILE = "config.json"
+INDEX_FILE = "model.safetensors.index.json"
+WEIGHTS_FILE = "model.safetensors"
+_FIRST_BYTES = 64 << 10  # most headers are shorter: one request
+_NUM_READERS = 8  # headers of shards read at once
 _CONVERTED_BYTES_PER_PARAMETER = 2  # a .gguf is converted to bfloat16
 
 
 def read_model_facts(path: Path) -> dict[str, Any]:
-    """Sizes of the model at `path`: a folder of safetensors, a .gguf, or a folder holding one.
+    """As `measure_model`, of the model at a path of this machine's disk."""
+    return measure_model(open_local_model(path))
+
+
+def measure_model(files: ModelFiles) -> dict[str, Any]:
+    """Sizes of a model: a folder of safetensors, a .gguf, or a folder holding one.
+
+    Only headers are read, wherever the files are.
 
     Returns:
         model_type, num_parameters, weight_bytes (as stored, a .gguf as converted), hidden_size,
@@ -25,38 +40,21 @@ def read_model_facts(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the files cannot be read as a model's.
     """
-    if path.is_dir() and (path / "config.json").is_file():
-        return _read_folder(path)
-    if gguf := find_gguf(path):
-        return _read_gguf(gguf)
+    if files.is_folder and CONFIG_FILE in files.sizes:
+        return _read_folder(files)
+    if name := files.find_gguf():
+        return _read_gguf(files, name)
     raise InputError(
-        f"{path} has neither config.json nor a .gguf file.",
+        f"{files} has neither config.json nor a .gguf file.",
         remedy="Point model.uri at a folder written by save_pretrained, or at one .gguf file.",
     )
 
 
-def find_gguf(path: Path) -> Path | None:
-    """The .gguf at `path`, or the only one in the folder `path`; None where there is none.
-
-    Raises:
-        InputError: the folder holds several.
-    """
-    if path.is_file():
-        return path if path.suffix == ".gguf" else None
-    found = sorted(path.glob("*.gguf"))
-    if len(found) > 1:
-        raise InputError(
-            f"{path} holds {len(found)} .gguf files: {', '.join(file.name for file in found[:5])}.",
-            remedy="Name one of them in model.uri.",
-        )
-    return found[0] if found else None
-
-
-def _read_folder(folder: Path) -> dict[str, Any]:
-    config = read_config(folder)
+def _read_folder(files: ModelFiles) -> dict[str, Any]:
+    config = _read_json(files, CONFIG_FILE)
     text = config.get("text_config", config)
     heads = text.get("num_attention_heads", 0)
-    num_parameters, weight_bytes = _measure_safetensors(folder)
+    num_parameters, weight_bytes = _measure_safetensors(files)
     hidden_size = text.get("hidden_size", 0)
     return {
         "model_type": config.get("model_type", ""),
@@ -74,50 +72,59 @@ def _read_folder(folder: Path) -> dict[str, Any]:
     }
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The model's config.json.
-
-    Raises:
-        InputError: it is not there, or not JSON.
-    """
+def _read_json(files: ModelFiles, name: str) -> dict[str, Any]:
     try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
+        value = json.loads(files.read(name))
+        if not isinstance(value, dict):
+            raise ValueError("it holds no object")
+    except ValueError as exc:
         raise InputError(
-            f"{folder / 'config.json'} cannot be read: {exc}.",
+            f"{files.locate(name)} cannot be read: {exc}.",
             remedy="Write the model again with save_pretrained.",
         ) from exc
+    return value
 
 
-def _measure_safetensors(folder: Path) -> tuple[int, int]:
+def _measure_safetensors(files: ModelFiles) -> tuple[int, int]:
     """Number of parameters and bytes of all tensors of the folder."""
-    num_parameters = num_bytes = 0
-    for file in sorted(folder.glob("*.safetensors")):
-        for tensor in _read_safetensors_header(file).values():
-            begin, end = tensor["data_offsets"]
-            num_parameters += math.prod(tensor["shape"])
-            num_bytes += end - begin
-    return num_parameters, num_bytes
+    with ThreadPoolExecutor(_NUM_READERS) as pool:
+        headers = list(pool.map(partial(_read_safetensors_header, files), _list_weights(files)))
+    tensors = [tensor for header in headers for tensor in header.values()]
+    num_parameters = sum(math.prod(tensor["shape"]) for tensor in tensors)
+    spans = [tensor["data_offsets"] for tensor in tensors]
+    return num_parameters, sum(end - begin for begin, end in spans)
 
 
-def _read_safetensors_header(file: Path) -> dict[str, Any]:
+def _list_weights(files: ModelFiles) -> list[str]:
+    """The files that make up the model; some folders hold the same weights once more beside."""
+    if INDEX_FILE in files.sizes:
+        shards = set(_read_json(files, INDEX_FILE).get("weight_map", {}).values())
+        return sorted(shards & set(files.sizes))
+    if WEIGHTS_FILE in files.sizes:
+        return [WEIGHTS_FILE]
+    return sorted(name for name in files.sizes if name.endswith(".safetensors"))
+
+
+def _read_safetensors_header(files: ModelFiles, name: str) -> dict[str, Any]:
     """Name -> dtype, shape and offsets. Layout: 8 bytes of length, then that much JSON."""
     try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > file.stat().st_size:
-                raise ValueError("its header is longer than the file")
-            header = json.loads(stream.read(length))
-    except (OSError, ValueError, struct.error) as exc:
+        beginning = files.read(name, 0, _FIRST_BYTES)
+        (length,) = struct.unpack_from("<Q", beginning)
+        if 8 + length > files.sizes[name]:
+            raise ValueError("its header is longer than the file")
+        rest = files.read(name, len(beginning), 8 + length - len(beginning))
+        header = json.loads((beginning + rest)[8 : 8 + length])
+    except (ValueError, struct.error) as exc:
         raise InputError(
-            f"{file} is not a readable safetensors file: {exc}.", remedy="Copy it again."
+            f"{files.locate(name)} is not a readable safetensors file: {exc}.",
+            remedy="Copy it again.",
         ) from exc
     header.pop("__metadata__", None)
     return header
 
 
-def _read_gguf(path: Path) -> dict[str, Any]:
-    header = read_gguf_header(path)
+def _read_gguf(files: ModelFiles, name: str) -> dict[str, Any]:
+    header = read_gguf_header(files, name)
     architecture = header.metadata.get("general.architecture", "")
 
     def get(name: str) -> int:

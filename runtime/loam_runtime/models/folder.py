@@ -6,7 +6,7 @@ from pathlib import Path
 
 from loam_runtime.errors import InputError
 from loam_runtime.models.checks import check_model_folder
-from loam_runtime.models.facts import find_gguf
+from loam_runtime.models.files import open_local_model
 
 
 def prepare_model_folder(path: Path) -> Path:
@@ -21,10 +21,10 @@ def prepare_model_folder(path: Path) -> Path:
     if not path.exists():
         raise InputError(f"There is no model at {path}.", remedy="Check model.uri.")
     is_folder = path.is_dir() and (path / "config.json").is_file()
-    gguf = None if is_folder else find_gguf(path)
-    if gguf is not None:
+    name = None if is_folder else open_local_model(path).find_gguf()
+    if name is not None:
         from loam_runtime.models.gguf import convert_gguf
 
-        return convert_gguf(gguf)
+        return convert_gguf(path if path.is_file() else path / name)
     check_model_folder(path)
     return path

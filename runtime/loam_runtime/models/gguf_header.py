@@ -1,4 +1,4 @@
-"""The header of a .gguf file: its metadata and tensor shapes, read without loading a weight.
+"""The header of a .gguf file: its metadata and tensor shapes, read without touching a weight.
 
 The `gguf` package's reader builds an array per vocabulary entry, which takes seconds for a
 large vocabulary; a plan must be ready in half of one. Layout: the GGUF specification of ggml.
@@ -6,13 +6,12 @@ large vocabulary; a plan must be ready in half of one. Layout: the GGUF specific
 
 from __future__ import annotations
 
-import mmap
 import struct
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from loam_runtime.errors import InputError
+from loam_runtime.models.files import ModelFiles
 
 _SCALARS = {
     0: "<B",
@@ -29,6 +28,8 @@ _SCALARS = {
 }
 _STRING, _ARRAY = 8, 9
 _OLDEST_VERSION_WITH_64_BIT_COUNTS = 2
+_READ_BYTES = 4 << 20  # at once; the vocabulary makes a header of several megabytes
+_MAX_HEADER_BYTES = 256 << 20  # beyond any vocabulary: such lengths come from damage
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,33 +45,33 @@ class GgufHeader:
     tensor_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
-def read_gguf_header(path: Path) -> GgufHeader:
-    """The header of the file at `path`.
+def read_gguf_header(files: ModelFiles, name: str) -> GgufHeader:
+    """The header of the file `name`.
 
     Raises:
         InputError: not a GGUF file of version 2 or later, or one cut short.
     """
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            return _Cursor(view).read_header()
-    except (OSError, ValueError, KeyError, struct.error) as exc:
+        return _Cursor(files, name).read_header()
+    except (ValueError, KeyError, struct.error) as exc:
         raise InputError(
-            f"{path} is not a readable .gguf file: {exc}.",
+            f"{files.locate(name)} is not a readable .gguf file: {exc}.",
             remedy="Download or export it again; Loam reads GGUF version 2 and later.",
         ) from exc
 
 
 class _Cursor:
-    """Reads little-endian values one after the other."""
+    """Reads little-endian values one after the other, and the file only as far as they go."""
 
-    def __init__(self, view: mmap.mmap) -> None:
-        self._view = view
+    def __init__(self, files: ModelFiles, name: str) -> None:
+        self._files = files
+        self._name = name
+        self._view = bytearray()
         self._position = 0
 
     def read_header(self) -> GgufHeader:
-        if self._view[:4] != b"GGUF":
+        if self._take(4) != b"GGUF":
             raise ValueError("it does not start with the GGUF mark")
-        self._position = 4
         version = self._read("<I")
         if version < _OLDEST_VERSION_WITH_64_BIT_COUNTS:
             raise ValueError(f"its version is {version}")
@@ -87,14 +88,28 @@ class _Cursor:
         return header
 
     def _read(self, layout: str) -> Any:
-        (value,) = struct.unpack_from(layout, self._view, self._position)
-        self._position += struct.calcsize(layout)
+        (value,) = struct.unpack(layout, self._take(struct.calcsize(layout)))
         return value
 
     def _read_string(self) -> str:
-        length = self._read("<Q")
+        return self._take(self._read("<Q")).decode("utf-8")
+
+    def _take(self, length: int) -> bytearray:
         start, self._position = self._position, self._position + length
-        return self._view[start : self._position].decode("utf-8")
+        self._load(self._position)
+        return self._view[start : self._position]
+
+    def _load(self, end: int) -> None:
+        """Have all bytes before `end` at hand."""
+        if end > self._files.sizes[self._name]:
+            raise ValueError("it ends within its header")
+        if end > _MAX_HEADER_BYTES:
+            raise ValueError("its header names lengths that no header has")
+        while len(self._view) < end:
+            piece = self._files.read(self._name, len(self._view), _READ_BYTES)
+            if not piece:
+                raise ValueError("it became shorter while it was read")
+            self._view += piece
 
     def _read_value(self, kind: int) -> Any:
         if kind == _STRING:
@@ -107,6 +122,8 @@ class _Cursor:
         kind, count = self._read("<I"), self._read("<Q")
         if kind == _STRING:
             for _ in range(count):
+                if self._position + 8 > len(self._view):
+                    self._load(self._position + 8)
                 self._position += 8 + struct.unpack_from("<Q", self._view, self._position)[0]
         elif kind == _ARRAY:
             for _ in range(count):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,7 @@ from loam_runtime.models.sampling import Sampler
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 OnProgress = Callable[[int], None]
 
@@ -72,7 +73,7 @@ class LanguageModel:
         self.tokenizer = tokenizer
         self._keeps_prefix = keeps_prefix
         self._kept_prefix: PrefixCache | None = None
-        self._end_ids = _find_end_ids(model, tokenizer)
+        self._end_ids = find_end_ids(model.generation_config, tokenizer)
         self._holds_newline: dict[int, bool] = {}
 
     def generate(
@@ -85,6 +86,7 @@ class LanguageModel:
         top_p: float = 1.0,
         seed: int | Sequence[int] = 0,
         stop_at_newline: bool = False,
+        may_end: bool = True,
         batch_size: int = 16,
         on_progress: OnProgress | None = None,
     ) -> list[Generation]:
@@ -100,6 +102,7 @@ class LanguageModel:
             top_p: draw among the most likely tokens that together have this probability.
             seed: one for each prompt; or one of all, to which the prompt's index is added.
             stop_at_newline: end at the first line break that follows visible text.
+            may_end: whether a continuation may end by itself; else each has `max_new_tokens`.
             on_progress: called with the number of prompts done since the last call.
         """
         sampler = Sampler(temperature, top_k, top_p, seed)
@@ -109,7 +112,8 @@ class LanguageModel:
             for indices in iterate_batches(prompts, batch_size):
                 rows = list(map(_Sequence, indices, sampler.make_generators(indices)))
                 prefilled = shared.prefill([prompts[index] for index in indices])
-                self._continue(rows, prefilled, sampler, max_new_tokens, stop_at_newline)
+                ends = partial(self._ends, stop_at_newline=stop_at_newline) if may_end else _goes_on
+                self._continue(rows, prefilled, sampler, max_new_tokens, ends)
                 results |= {row.index: self._finish(row, stop_at_newline) for row in rows}
                 if on_progress:
                     on_progress(len(indices))
@@ -130,14 +134,14 @@ class LanguageModel:
         state: Prefilled,
         sampler: Sampler,
         max_new_tokens: int,
-        stop_at_newline: bool,
+        ends: Callable[[_Sequence], bool],
     ) -> None:
         """Draw tokens until every row has ended; ended rows leave the batch."""
         for step in range(max_new_tokens):
             drawn = sampler.draw(state.logits, [row.generator for row in rows])
             for row, token in zip(rows, drawn.tolist(), strict=True):
                 row.ids.append(token)
-                row.finished = self._ends(row, stop_at_newline)
+                row.finished = ends(row)
             going = [place for place, row in enumerate(rows) if not row.finished]
             if not going or step == max_new_tokens - 1:
                 return
@@ -177,9 +181,8 @@ class LanguageModel:
 
     def _finish(self, row: _Sequence, stop_at_newline: bool) -> Generation:
         text = self._decode(row)
-        if stop_at_newline and "\n" in text.lstrip():
-            start = len(text) - len(text.lstrip())
-            text = text[: text.index("\n", start)]
+        if stop_at_newline:
+            text = cut_at_newline(text)
         return Generation(text, len(row.ids), row.finished)
 
     def score(
@@ -253,6 +256,10 @@ class LanguageModel:
         return (log_probs * valid).sum(-1).view(batch, len(candidates))
 
 
+def _goes_on(row: _Sequence) -> bool:
+    return False
+
+
 def _pad_right(
     rows: Sequence[Sequence[int]], width: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -274,11 +281,18 @@ def _select_rows(state: Prefilled, keep: torch.Tensor) -> None:
     state.mask, state.lengths = state.mask[keep], state.lengths[keep]
 
 
-def _find_end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+def find_end_ids(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """What may end an answer: a chat model's end of turn is often in its generation config only."""
-    ids = model.generation_config.eos_token_id
+    ids = config.eos_token_id
     listed = ids if isinstance(ids, list) else [ids]
     return {token for token in (*listed, tokenizer.eos_token_id) if token is not None}
+
+
+def cut_at_newline(text: str) -> str:
+    """What stands before the first line break that follows visible text."""
+    start = len(text) - len(text.lstrip())
+    end = text.find("\n", start)
+    return text if end < 0 else text[:end]
 
 
 @contextmanager

@@ -74,6 +74,7 @@ class ModelPool:
         make_replica: makes one; returns at once.
         num_replicas: wanted.
         on_loss: called with the reason, from a thread of the pool, when one is lost.
+        batch_size: prompts that are scored together; by default what the caller of `score` says.
     """
 
     def __init__(
@@ -83,8 +84,10 @@ class ModelPool:
         num_replicas: int,
         *,
         on_loss: Callable[[str], None] = lambda reason: None,
+        batch_size: int | None = None,
     ) -> None:
         self.tokenizer = tokenizer
+        self._batch_size = batch_size
         self._make_replica = make_replica
         self._on_loss = on_loss
         self._changed = threading.Condition()
@@ -118,6 +121,7 @@ class ModelPool:
             LoamError: as `generate`.
         """
         prefix = find_prefix(prompts)
+        batch_size = self._batch_size or batch_size
         options = {"batch_size": batch_size, "prefix": prefix}
         batches = list(iterate_batches(prompts, batch_size))
         futures = [

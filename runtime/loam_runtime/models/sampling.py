@@ -28,9 +28,10 @@ class Sampler:
 
     def make_generators(self, indices: Sequence[int]) -> list[torch.Generator]:
         """One generator per sequence, by its index among all prompts."""
-        return [torch.Generator().manual_seed(self._derive_seed(index)) for index in indices]
+        return [torch.Generator().manual_seed(self.derive_seed(index)) for index in indices]
 
-    def _derive_seed(self, index: int) -> int:
+    def derive_seed(self, index: int) -> int:
+        """Of the sequence with this index among all prompts: 63 bits."""
         if isinstance(self._seed, int):
             return _mix(self._seed, index)
         return _mix(self._seed[index], 0)

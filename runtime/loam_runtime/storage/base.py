@@ -71,6 +71,14 @@ class ObjectStore(Protocol):
     def get(self, key: str) -> bytes:
         """The content of an object."""
 
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """A part of an object, and nothing else of it is transferred.
+
+        Args:
+            start: of its first byte, one that the object has.
+            length: in bytes, at least 1; fewer come where the object ends before.
+        """
+
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
         """The content of an object and the etag that `if_match` takes."""
 

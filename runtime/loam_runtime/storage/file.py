@@ -59,6 +59,12 @@ class FileStore:
         with translate_os_errors(path):
             return path.read_bytes()
 
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        path = self._locate(key)
+        with translate_os_errors(path), path.open("rb") as file:
+            file.seek(start)
+            return file.read(length)
+
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
         data = self.get(key)
         return data, hashlib.sha256(data).hexdigest()

@@ -10,13 +10,15 @@ import functools
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn, TypeVar
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, hf_hub_url
 from huggingface_hub.errors import HTTPError
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from loam_runtime.errors import InputError, StorageError
@@ -32,6 +34,7 @@ from loam_runtime.storage.local import hash_file, translate_os_errors
 
 SCHEME = "hf://"
 MAX_ATTEMPTS = 6
+RANGE_TIMEOUT_SECONDS = 60  # between two pieces of an answer
 _REPOSITORY = re.compile(r"(datasets/)?[\w.-]+/[\w.-]+")
 # Weights in formats that run code when loaded, or that Loam does not load: never downloaded.
 _UNUSED_WEIGHTS = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".ot", ".onnx"}
@@ -92,6 +95,12 @@ class HuggingFaceStore:
             self.download_file(key, path)
             return path.read_bytes()
 
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        self.stat(key)  # says what is missing in the store's own words
+        return self._retry(
+            self._read_range, filename=join_key(self._folder, key), start=start, length=length
+        )
+
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
         return self.get(key), self.stat(key).etag
 
@@ -149,6 +158,23 @@ class HuggingFaceStore:
     def _list_tree(self, **arguments: Any) -> list[Any]:
         return list(self._api.list_repo_tree(recursive=True, **arguments))
 
+    def _read_range(self, *, filename: str, start: int, length: int, **repository: Any) -> bytes:
+        url = hf_hub_url(
+            filename=filename,
+            revision=self._commit,
+            endpoint=self._api.endpoint,
+            **repository,
+        )
+        span = {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"}
+        options = {"headers": build_hf_headers() | span, "timeout": RANGE_TIMEOUT_SECONDS}
+        with get_session().stream("GET", url, **options) as response:
+            if response.is_error:
+                response.read()
+            hf_raise_for_status(response)
+            # Who does not know ranges answers with the whole file: it is left where the part ends.
+            skipped = 0 if response.status_code == HTTPStatus.PARTIAL_CONTENT else start
+            return _read_until(response.iter_bytes(), skipped + length)[skipped:]
+
     def _retry(self, call: Callable[..., Result], **arguments: Any) -> Result:
         retrying = Retrying(
             retry=retry_if_exception(is_transient),
@@ -165,6 +191,15 @@ class HuggingFaceStore:
         raise InputError(
             f"{self.uri} is read-only.", remedy="Write to an s3:// or file:// URI instead."
         )
+
+
+def _read_until(pieces: Iterable[bytes], end: int) -> bytes:
+    data = bytearray()
+    for piece in pieces:
+        data += piece
+        if len(data) >= end:
+            break
+    return bytes(data[:end])
 
 
 def _get_etag(file: RepoFile) -> str:

@@ -127,6 +127,9 @@ class S3Store:
     def get(self, key: str) -> bytes:
         return self._read(key)[0]
 
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        return self._read(key, Range=f"bytes={start}-{start + length - 1}")[0]
+
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
         data, response = self._read(key)
         return data, response["ETag"]

@@ -7,6 +7,7 @@ from tests.tools.tiny_models import build_tiny_model
 
 from loam_runtime.data.prompt import PromptContract
 from loam_runtime.export.adapter import BaseModel
+from loam_runtime.export.licenses import License
 from loam_runtime.models.loading import load_base, load_tokenizer
 
 CPU = {"device": "cpu", "dtype": torch.float32}
@@ -25,7 +26,9 @@ def tokenizer(base_folder):
 
 @pytest.fixture
 def base():
-    return BaseModel("hf://org/tiny", "v2", "ab" * 32, "fp32", "apache-2.0")
+    return BaseModel(
+        "hf://org/tiny", "v2", "ab" * 32, "fp32", License("apache-2.0", "its README.md")
+    )
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from markdown_it import MarkdownIt
 
 from loam_runtime.export.adapter import BaseModel
 from loam_runtime.export.card import CardFacts, escape_markdown, render_card
+from loam_runtime.export.licenses import License
 
 ESTIMATE = {"value": 0.9, "low": 0.81, "high": 0.95}
 
@@ -15,7 +16,9 @@ ESTIMATE = {"value": 0.9, "low": 0.81, "high": 0.95}
 def build_facts(**changes) -> CardFacts:
     facts = {
         "name": "tickets",
-        "base": BaseModel("hf://org/tiny", "", "ab" * 32, "nf4", "apache-2.0"),
+        "base": BaseModel(
+            "hf://org/tiny", "", "ab" * 32, "nf4", License("apache-2.0", "its README.md")
+        ),
         "task": "classification",
         "method": "qlora",
         "verdict": "Fine-tuning was worth it.",
@@ -51,18 +54,20 @@ def test_card_has_what_hubs_and_readers_look_for():
 
 
 @pytest.mark.parametrize(
-    ("license", "expected"),
+    ("name", "expected"),
     [
         ("", {"license": "other", "license_name": "see-base-model"}),
         ("Gemma Terms of Use", {"license": "other", "license_name": "Gemma Terms of Use"}),
     ],
 )
-def test_unknown_and_named_licences_are_not_invented(license, expected):
-    """A wrong licence on a derived model is worse than none."""
-    base = BaseModel("file:///m", "", "", "fp32", license)
+def test_unknown_and_named_licences_are_not_invented(name, expected):
+    """A wrong licence on a derived model is worse than none; a reader is told who says it."""
+    base = BaseModel("file:///m", "", "", "fp32", License(name, "the header of m", "https://x.y/t"))
     front, body = split_card(render_card(build_facts(base=base)))
     assert expected.items() <= front.items()
-    assert ("see the base model's terms" in body) == (not license)
+    assert front["license_link"] == "https://x.y/t"
+    assert f"Base model: {name or 'not stated'} \\(the header of m, https://x.y/t\\)" in body
+    assert ("see the base model's terms" in body) == (not name)
 
 
 def test_a_card_without_measurement_says_so():
@@ -93,7 +98,7 @@ def test_user_text_cannot_add_markup(text):
 @example("\x85")
 def test_front_matter_survives_any_name(text):
     """A model URI with a colon, a quote or a newline must not break or extend the YAML."""
-    base = BaseModel(f"file:///{text}", "", "", "fp32", text)
+    base = BaseModel(f"file:///{text}", "", "", "fp32", License(text, text, text))
     card = render_card(build_facts(base=base))
     front = yaml.safe_load(card[4:].partition("\n---\n")[0])
     assert front["base_model"] == f"file:///{text}"

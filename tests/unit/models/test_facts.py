@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from gguf import GGUFWriter
+from tests.tools.tiny_models import write_tiny_gguf
 from transformers import AutoModelForCausalLM
 
 from loam_runtime.errors import InputError
 from loam_runtime.models.facts import read_model_facts
-
-
-def write_gguf(path: Path) -> Path:
-    """A header with scalars, a string array and two tensors, as the gguf package writes it."""
-    import numpy as np
-
-    writer = GGUFWriter(path, "gemma3")
-    writer.add_embedding_length(32)
-    writer.add_block_count(4)
-    writer.add_head_count(2)
-    writer.add_head_count_kv(1)
-    writer.add_key_length(16)
-    writer.add_feed_forward_length(64)
-    writer.add_context_length(512)
-    writer.add_token_list(["<pad>", "naïve", "日本"] * 100)
-    writer.add_token_scores([0.5] * 300)
-    writer.add_tensor("token_embd.weight", np.zeros((300, 32), dtype=np.float32))
-    writer.add_tensor("blk.0.attn_q.weight", np.zeros((32, 32), dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 def test_facts_are_those_of_the_loaded_model(any_tiny_folder: Path) -> None:
@@ -57,7 +36,7 @@ def test_facts_are_those_of_the_loaded_model(any_tiny_folder: Path) -> None:
 
 def test_facts_of_a_gguf_come_from_its_header(tmp_path: Path) -> None:
     """A .gguf is planned for without being converted."""
-    facts = read_model_facts(write_gguf(tmp_path / "m.gguf"))
+    facts = read_model_facts(write_tiny_gguf(tmp_path / "m.gguf"))
     assert read_model_facts(tmp_path) == facts
     assert facts == {
         "model_type": "gemma3",
@@ -96,11 +75,23 @@ def test_a_broken_gguf_is_named(tmp_path: Path, content: bytes) -> None:
 
 def test_a_gguf_cut_in_its_header_is_named(tmp_path: Path) -> None:
     """As above, where the beginning is right."""
-    whole = write_gguf(tmp_path / "m.gguf").read_bytes()
+    whole = write_tiny_gguf(tmp_path / "m.gguf").read_bytes()
     for length in (30, 200, 3000):
         (tmp_path / "m.gguf").write_bytes(whole[:length])
         with pytest.raises(InputError, match="not a readable"):
             read_model_facts(tmp_path / "m.gguf")
+
+
+def test_weights_are_counted_once(tiny_folder: Path, tmp_path: Path) -> None:
+    """Some folders hold the same weights a second time, in another layout: a plan that adds them
+    up asks for twice the memory."""
+    shutil.copytree(tiny_folder, tmp_path, dirs_exist_ok=True)
+    shutil.copy(tmp_path / "model.safetensors", tmp_path / "consolidated.safetensors")
+    assert read_model_facts(tmp_path) == read_model_facts(tiny_folder)
+    (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00001.safetensors")
+    index = {"weight_map": {"any.tensor": "model-00001-of-00001.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert read_model_facts(tmp_path) == read_model_facts(tiny_folder)
 
 
 def test_a_safetensors_file_cut_short_is_named(tmp_path: Path) -> None:

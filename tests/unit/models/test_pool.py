@@ -59,7 +59,9 @@ class Workers:
         self.calls: Counter[str] = Counter()
         self.losses: list[str] = []
 
-    def open(self, count: int, prepare: Prepare = lambda replica: None) -> ModelPool:
+    def open(
+        self, count: int, prepare: Prepare = lambda replica: None, **options: Any
+    ) -> ModelPool:
         """A pool; `prepare` is given each replica as it is made."""
 
         def make() -> ThreadReplica:
@@ -68,7 +70,7 @@ class Workers:
             self.made.append(replica)
             return replica
 
-        pool = ModelPool(self._lm.tokenizer, make, count, on_loss=self.losses.append)
+        pool = ModelPool(self._lm.tokenizer, make, count, on_loss=self.losses.append, **options)
         self._pools.append(pool)
         return pool
 
@@ -109,6 +111,15 @@ def test_scores_are_those_of_one_model(
     scores = pool.score(prompts, CANDIDATES, batch_size=3)
     assert np.array_equal(scores, lm.score(prompts, CANDIDATES, batch_size=3))
     assert pool.score([], CANDIDATES).shape == (0, len(CANDIDATES))
+
+
+def test_an_engines_batch_is_its_own(lm: LanguageModel, workers: Workers) -> None:
+    """vLLM reads what prompts begin with once for each call: in the small batches of a model that
+    pads, it would read it again and again."""
+    prompts = make_prompts(7, 20, [3, 9, 1, 4, 12, 2, 30, 5])
+    scores = workers.open(1, batch_size=4).score(prompts, CANDIDATES, batch_size=1)
+    assert np.array_equal(scores, lm.score(prompts, CANDIDATES, batch_size=4))
+    assert workers.calls.total() == 2
 
 
 def test_a_lost_worker_is_replaced_and_its_call_answered(

@@ -31,6 +31,15 @@ def test_an_object_reads_back_and_lists(store: FileStore) -> None:
     assert not store.exists("a")
 
 
+def test_a_part_reads_back(store: FileStore) -> None:
+    """What a plan reads of weights: from where it asks, and to the end at most."""
+    store.put("a", b"0123456789")
+    assert store.get_range("a", 3, 4) == b"3456"
+    assert store.get_range("a", 8, 4) == b"89"
+    with pytest.raises(NotFoundError):
+        store.get_range("none", 0, 1)
+
+
 def test_delete_is_idempotent(store: FileStore) -> None:
     store.put("a", b"1")
     store.delete("a")

@@ -61,6 +61,34 @@ def test_pickled_weights_are_not_even_downloaded(hub: Hub) -> None:
         store.get("pytorch_model.bin")
 
 
+@pytest.mark.parametrize("knows_ranges", [True, False])
+def test_a_part_of_a_file_is_read_alone(hub: Hub, knows_ranges: bool) -> None:
+    """A plan reads the head of gigabytes; a server that knows no ranges is left early."""
+    content = bytes(range(256)) * 200_000
+    hub.files["model.safetensors"] = content
+    hub.knows_ranges = knows_ranges
+    store = open_hub(hub)
+    assert store.get_range("model.safetensors", 0, 8) == content[:8]
+    assert store.get_range("model.safetensors", 1000, 500) == content[1000:1500]
+    assert store.get_range("config.json", 1, 100) == b"}"
+    assert hub.sent_bytes["model.safetensors"] < len(content) // 2
+    if knows_ranges:
+        assert hub.sent_bytes["model.safetensors"] == 508
+
+
+def test_a_part_is_asked_for_as_the_whole_is(hub: Hub) -> None:
+    """Busy servers are waited for, and what is missing or closed has its own error."""
+    store = open_hub(hub)
+    assert store.exists("config.json")
+    hub.num_busy = 1
+    assert store.get_range("config.json", 0, 1) == b"{"
+    with pytest.raises(NotFoundError, match="none"):
+        store.get_range("none", 0, 1)
+    hub.is_gated = True
+    with pytest.raises(CredentialsError, match="private or gated"):
+        store.get_range("config.json", 0, 1)
+
+
 def test_fetch_takes_one_file_of_a_repository(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "open_store", lambda uri, revision: open_hub(hub, revision=revision))
     path = cache.fetch("hf://owner/name/gguf/q4.gguf", revision="v1")
