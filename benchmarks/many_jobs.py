@@ -56,6 +56,7 @@ class Bench:
 
     def __init__(self, control_plane: ControlPlane, folder: Path) -> None:
         self.namespace = control_plane.create_namespace()
+        self.server_pid = control_plane.processes.get_pid("kube-apiserver")
         self.stage = Stage(control_plane.client, self.namespace)
         self._pool = control_plane.client.rest_client.pool_manager
         self._url = control_plane.url
@@ -133,7 +134,7 @@ def measure_burst(bench: Bench, count: int) -> None:
     """Jobs that are created all at once while the operator runs."""
     operator = bench.operator
     operator.start()
-    before_cpu, _ = read_process(operator)
+    before_cpu, before_server = read_process(operator.pid)[0], read_process(bench.server_pid)[0]
     started = time.monotonic()
     bench.create_jobs([f"job-{index}" for index in range(count)])
     created = time.monotonic() - started
@@ -142,15 +143,16 @@ def measure_burst(bench: Bench, count: int) -> None:
     seconds = time.monotonic() - started
     assert len(bench.list_ray_jobs()) == count
     await_silence(operator)  # Kubernetes events are written behind the jobs
-    cpu, memory = read_process(operator)
+    cpu, memory = read_process(operator.pid)
+    server_cpu = read_process(bench.server_pid)[0] - before_server
     writes = count_writes(operator)
     time.sleep(QUIET_SECONDS)  # a span in which nothing happens, which is what is measured
-    idle, idle_cpu = count_writes(operator) - writes, read_process(operator)[0] - cpu
+    idle, idle_cpu = count_writes(operator) - writes, read_process(operator.pid)[0] - cpu
     print(
         f"{count} jobs: {seconds:.1f} s to the last RayJob (the last job was created after "
-        f"{created:.1f} s); operator {cpu - before_cpu:.1f} CPU s, {memory:.0f} MiB, "
-        f"{writes / count:.2f} writes a job; then in {QUIET_SECONDS} s {idle} writes "
-        f"and {idle_cpu:.1f} CPU s",
+        f"{created:.1f} s); operator {cpu - before_cpu:.1f} CPU s, {memory:.0f} MiB; API server "
+        f"{server_cpu:.1f} CPU s; {writes / count:.2f} writes a job; then in {QUIET_SECONDS} s "
+        f"{idle} writes and {idle_cpu:.1f} CPU s",
         flush=True,
     )
 
@@ -173,7 +175,7 @@ def measure_restart(bench: Bench, count: int) -> None:
     assert bench.list_ray_jobs() == before, "a RayJob was created twice or deleted"
     print(
         f"{count} jobs, restart: all states right {seconds:.1f} s after the process's start, "
-        f"no RayJob twice; {read_process(bench.operator)[1]:.0f} MiB",
+        f"no RayJob twice; {read_process(bench.operator.pid)[1]:.0f} MiB",
         flush=True,
     )
 
@@ -188,7 +190,7 @@ def measure_standing(bench: Bench, count: int, num_finished: int) -> None:
     passes = 'loam_operator_reconciles_total{outcome="done"}'
     await_slowly(lambda: bench.operator.count(passes) >= total, "a pass over each job")
     seconds = time.monotonic() - started
-    cpu, memory = read_process(bench.operator)
+    cpu, memory = read_process(bench.operator.pid)
     print(
         f"{total} jobs in etcd, {count} with children: each was looked at {seconds:.1f} s after "
         f"the process's start; {cpu:.1f} CPU s, {memory:.0f} MiB, "
@@ -221,11 +223,11 @@ def await_silence(operator: OperatorProcess) -> None:
     await_slowly(look, "the last write")
 
 
-def read_process(operator: OperatorProcess) -> tuple[float, float]:
+def read_process(pid: int) -> tuple[float, float]:
     """CPU seconds and resident MiB."""
-    fields = Path(f"/proc/{operator.pid}/stat").read_text().rpartition(")")[2].split()
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     cpu = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    pages = int(Path(f"/proc/{operator.pid}/statm").read_text().split()[1])
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return cpu, pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 

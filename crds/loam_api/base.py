@@ -19,7 +19,8 @@ MAY_CHANGE = "May be changed at any time."
 _URI = r"^(s3|file|hf)://.+$"
 _OPTIONAL_URI = r"^((s3|file|hf)://.+)?$"
 _OUTPUT_URI = r"^(s3|file)://.+$"
-_ENDPOINT = r"^https?://[^@\s]+$"
+# Not \s: what is white space beyond ASCII, the API server and pydantic do not see alike.
+_ENDPOINT = r"^https?://[^@\t\n\f\r ]+$"
 _NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 _SECRET_NAME = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
 _SECRET_KEY = r"^[-._a-zA-Z0-9]+$"
@@ -43,6 +44,8 @@ _CIDR6 = (
 )
 _CIDR = rf"^({_CIDR4}|{_CIDR6})$"
 _LANGUAGE = r"^[a-z]{2}$"
+_DEVICE_RESOURCE = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$"
+_CURRENCY = r"^[A-Z]{3}$"
 
 MAX_NAME_LENGTH = 34
 
@@ -68,6 +71,8 @@ PATTERN_WORDS = {
     _TEACHER_PREFIX: "https:// or http:// alone, or with a host, a port and segments of a path, "
     "none of which begins with a dot",
     _CIDR: "a block of addresses such as 10.0.0.0/8 or fd00::/8",
+    _DEVICE_RESOURCE: "the name of a resource that a device plug-in offers, such as nvidia.com/gpu",
+    _CURRENCY: "the three letters of a currency (ISO 4217), such as USD or EUR",
     _LANGUAGE: "the two letters of a language (ISO 639-1), such as en or es",
 }
 
@@ -88,6 +93,8 @@ StoragePrefix = Annotated[str, StringConstraints(pattern=_STORAGE_PREFIX, max_le
 TeacherPrefix = Annotated[str, StringConstraints(pattern=_TEACHER_PREFIX, max_length=512)]
 Cidr = Annotated[str, StringConstraints(pattern=_CIDR, max_length=43)]
 LanguageCode = Annotated[str, StringConstraints(pattern=_LANGUAGE, max_length=2)]
+DeviceResource = Annotated[str, StringConstraints(pattern=_DEVICE_RESOURCE, max_length=128)]
+Currency = Annotated[str, StringConstraints(pattern=_CURRENCY, max_length=3)]
 FieldName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 OptionalFieldName = Annotated[str, StringConstraints(max_length=128)]
 RequiredText = Annotated[str, StringConstraints(min_length=1, max_length=512)]

@@ -24,7 +24,8 @@ _NAME_RULE = {
 
 _IMMUTABLE_MESSAGE = (
     "spec cannot be changed, but for suspend, backoffLimit, activeDeadlineSeconds, "
-    "clusterTTLSeconds and a raised synthesis.budget: a changed experiment is a new name"
+    "clusterTTLSeconds and a raised synthesis.budget or evaluation.judge.budget: a changed "
+    "experiment is a new name"
 )
 
 

@@ -18,6 +18,8 @@ from loam_api.base import (
 )
 
 Task = Literal["classification", "generation", "extraction", "summarization", "text"]
+# Those whose rows have an input and an answer that is a text.
+FREE_TEXT_TASKS = ("generation", "extraction", "summarization")
 RowFormat = Literal["auto", "textLabel", "promptCompletion", "chat", "chosenRejected", "text"]
 FileFormat = Literal["auto", "jsonl", "csv", "parquet"]
 

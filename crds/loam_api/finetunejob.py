@@ -7,7 +7,7 @@ their own and are re-exported here.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -26,6 +26,7 @@ from loam_api.base import (
 )
 from loam_api.compute_block import Compute, HeadResources, WorkerResources, Workers
 from loam_api.data_block import (
+    FREE_TEXT_TASKS,
     DataSource,
     DataSpec,
     FieldMapping,
@@ -35,6 +36,7 @@ from loam_api.data_block import (
     Template,
     ValidationSplit,
 )
+from loam_api.evaluation_block import AnswerJudge, Baseline, Evaluation
 from loam_api.status import FineTuneJobStatus
 from loam_api.synthesis_block import (
     Budget,
@@ -57,6 +59,7 @@ from loam_api.training_block import (
 __all__ = [
     "API_GROUP",
     "API_VERSION",
+    "AnswerJudge",
     "ApiModel",
     "Baseline",
     "Budget",
@@ -98,8 +101,6 @@ __all__ = [
 API_GROUP = "loam.dev"
 API_VERSION = "v1alpha1"
 
-Baseline = Literal["majority", "zeroShot", "inContext"]
-
 
 class ModelSpec(ApiModel):
     """The base model."""
@@ -116,29 +117,6 @@ class ModelSpec(ApiModel):
         description="For an hf:// model that asks for a token: HF_TOKEN. On a laptop, the "
         "environment variable of this name.",
     )
-
-
-class Evaluation(ApiModel):
-    """What the result is measured against."""
-
-    rules = (
-        Rule(
-            cel="self.baselines.all(a, self.baselines.exists_one(b, b == a))",
-            holds=lambda it: len(set(it.baselines)) == len(it.baselines),
-            message="each baseline may be named once",
-            field="baselines",
-        ),
-    )
-
-    baselines: list[Baseline] = Field(
-        default_factory=lambda: list(get_args(Baseline)),
-        max_length=3,
-        description="What the verdict compares with: the best of these.",
-    )
-    in_context_shots: int = Field(
-        default=4, ge=1, le=64, description="Examples in the prompt (per class)."
-    )
-    max_new_tokens: int = Field(default=128, ge=1, le=8192, description="For one generated answer.")
 
 
 class Output(ApiModel):
@@ -181,6 +159,13 @@ class FineTuneJobSpec(ApiModel):
             message="a judge judges labels, or what is unsafe: it needs data.task: classification "
             "or synthesis.filters.unsafe",
             field="synthesis.judge",
+        ),
+        Rule(
+            cel=f"!has(self.evaluation.judge) || self.data.task in {list(FREE_TEXT_TASKS)}",
+            holds=lambda it: it.evaluation.judge is None or it.data.task in FREE_TEXT_TASKS,
+            message="labels and plain text are measured without a judge: evaluation.judge is for "
+            f"data.task {', '.join(FREE_TEXT_TASKS[:-1])} or {FREE_TEXT_TASKS[-1]}",
+            field="evaluation.judge",
         ),
         Rule(
             cel="self.training.full.sharding == 'none' "

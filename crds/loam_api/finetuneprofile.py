@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_camel
 from loam_api.base import (
     ApiModel,
     Cidr,
+    Currency,
     LabelKey,
     LabelValue,
     Memory,
@@ -27,7 +28,7 @@ from loam_api.base import (
 )
 from loam_api.finetunejob import ObjectMeta
 from loam_api.profile_pods import ProfilePods
-from loam_api.synthesis_block import MAX_COST, TokenPrices
+from loam_api.synthesis_block import MAX_COST, MAX_PRICE, TokenPrices
 
 MAX_ENTRIES = 64
 _ALLOW = (
@@ -133,24 +134,27 @@ class Limits(ApiModel):
     )
     teacher_requests: Limit | None = Field(
         default=None,
-        description="Of `synthesis.budget.maxRequests`, with a teacher of kind openai; also the "
-        "budget of a job without one.",
+        description="Of `synthesis.budget.maxRequests`, with a teacher of kind openai, and of "
+        "`evaluation.judge.budget.maxRequests`, each for itself; also the budget of a job without "
+        "one.",
     )
     teacher_tokens: Limit | None = Field(
         default=None,
-        description="Of `synthesis.budget.maxTokens`, with a teacher of kind openai; also the "
-        "budget of a job without one.",
+        description="Of `synthesis.budget.maxTokens`, with a teacher of kind openai, and of "
+        "`evaluation.judge.budget.maxTokens`, each for itself; also the budget of a job without "
+        "one.",
     )
     teacher_cost: Annotated[float, Field(gt=0, le=MAX_COST)] | None = Field(
         default=None,
-        description="Of `synthesis.budget.maxCost`, with a teacher of kind openai; also the budget "
-        "of a job without one. Counted by `teacherPrices`, else by the list prices (US dollars), "
-        "never by the job's own; a teacher that has neither is refused.",
+        description="Of `synthesis.budget.maxCost`, with a teacher of kind openai, and of "
+        "`evaluation.judge.budget.maxCost`, each for itself; also the budget of a job without one. "
+        "Counted by `teacherPrices`, else by the list prices (US dollars), never by the job's own; "
+        "a teacher or judge that has neither is refused.",
     )
 
 
 class TeacherPrice(TokenPrices):
-    """A price of a teacher or a judge, in the currency of `limits.teacherCost`."""
+    """A price of a teacher or a judge, in the profile's `currency`."""
 
     model: RequiredText = Field(description="As `openai.model` of teacher or judge has it.")
     base_url: TeacherPrefix | None = Field(
@@ -201,6 +205,17 @@ class FineTuneProfileSpec(ApiModel):
         default_factory=list,
         description="What teachers and judges cost. The first that fits goes before a job's own "
         "prices.",
+    )
+    gpu_hour_price: Annotated[float, Field(ge=0, le=MAX_PRICE)] | None = Field(
+        default=None,
+        description="What a GPU costs for an hour, from the moment that its pod has a node until "
+        "the pod has ended; left out, what a job's GPUs cost is not told.",
+    )
+    currency: Currency | None = Field(
+        default=None,
+        description="Of `gpuHourPrice`, `teacherPrices`, `limits.teacherCost` and the prices that "
+        "jobs give themselves. With another than USD, `teacherPrices` should name every teacher: "
+        "list prices are US dollars.",
     )
     teacher_cache: OutputUri | None = Field(
         default=None,

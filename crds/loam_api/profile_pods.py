@@ -9,6 +9,7 @@ from pydantic import Field
 from loam_api.base import (
     ApiModel,
     Cpu,
+    DeviceResource,
     ImageName,
     LabelKey,
     Memory,
@@ -16,6 +17,8 @@ from loam_api.base import (
     Rule,
     SecretName,
 )
+
+DEFAULT_GPU_RESOURCE = "nvidia.com/gpu"
 
 
 class Toleration(ApiModel):
@@ -74,6 +77,12 @@ class WorkerPods(ApiModel):
 
     cpu: Cpu | None = Field(
         default=None, description="Where the job does not say `compute.worker.cpu`."
+    )
+    gpu_resource: DeviceResource = Field(
+        default=DEFAULT_GPU_RESOURCE,
+        description="As what their GPUs are asked for: the resource of the cluster's device "
+        "plug-in, e.g. amd.com/gpu, or nvidia.com/mig-1g.5gb for slices of GPUs, each of which "
+        "counts as one.",
     )
     node_selector: dict[str, OptionalLabelValue] = Field(
         default_factory=dict, max_length=16, description="Labels that their nodes must have."

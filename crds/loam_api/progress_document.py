@@ -17,8 +17,19 @@ MAX_DOCUMENT_BYTES = 16 * 1024
 MAX_MEMORY_BYTES = 2**50
 
 Stage = Literal[
-    "split", "synthesize", "review", "plan", "baselines", "train", "evaluate", "report", "publish"
+    "download",
+    "split",
+    "synthesize",
+    "review",
+    "plan",
+    "baselines",
+    "train",
+    "evaluate",
+    "judge",
+    "report",
+    "publish",
 ]
+Seconds = Annotated[float, Field(ge=0, le=2**31)]
 Summary = Annotated[str, StringConstraints(max_length=64)]
 RunKey = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{16})?$")]
 
@@ -78,6 +89,9 @@ class ProgressDocument(_Strict):
         stage: of the pipeline; None before the first.
         summary: stage and share, e.g. "train 62%, step 120 of 190, loss 0.41".
         eta_seconds: left of the stage; 0 where unknown.
+        download_seconds, checkpoint_seconds: for which the submission's training has waited for its
+            inputs and for its checkpoints so far; both only grow. What the stage `download` takes
+            is not among them.
         result: once the attempt has ended.
     """
 
@@ -86,6 +100,8 @@ class ProgressDocument(_Strict):
     stage: Stage | None = None
     summary: Summary = ""
     eta_seconds: int = Field(default=0, ge=0, le=2**31 - 1)
+    download_seconds: Seconds = 0.0
+    checkpoint_seconds: Seconds = 0.0
     result: ResultDocument | None = None
 
     def to_json(self) -> str:

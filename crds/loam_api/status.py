@@ -103,10 +103,22 @@ class Metrics(StatusModel):
 
 
 class Usage(StatusModel):
-    """What the teacher and the judge of the run were asked for, over all its starts."""
+    """What the run has used, over all its starts."""
 
-    teacher_requests: Count = Field(default=0, description="Those that the budget counts.")
+    teacher_requests: Count = Field(
+        default=0, description="To teacher and judges, as the budgets count them."
+    )
     teacher_tokens: LargeCount = Field(default=0, description="Of prompts and answers together.")
+    teacher_cost: Word = Field(
+        default="", description="Of these, with its unit; empty where prices are not known."
+    )
+    gpu_seconds: LargeCount = Field(
+        default=0, description="GPUs of pods that had a node and had not ended, times seconds."
+    )
+    gpu_cost: Word = Field(
+        default="", description="Of these, by the profile's price; empty where it has none."
+    )
+    counted_until: Time = Field(default="", description="To when gpuSeconds is, RFC 3339.")
 
 
 class ProfileUse(StatusModel):
@@ -187,7 +199,9 @@ class FineTuneJobStatus(StatusModel):
         description="Values of the annotation loam.dev/retry that were acted on.",
     )
     gpus: Word | None = Field(default=None, description="How many the current attempt asks for.")
-    cost: Word | None = Field(default=None, description="Spent so far, with its unit.")
-    usage: Usage | None = Field(
-        default=None, description="Teacher requests and tokens so far, priced or not."
+    cost: Word | None = Field(
+        default=None,
+        description="Spent so far on teacher, judges and GPUs together, with its unit; by parts in "
+        "usage.",
     )
+    usage: Usage | None = Field(default=None, description="What was used so far, priced or not.")

@@ -27,7 +27,8 @@ MAX_COST = 10**9
 MAX_PRICE = 10**6
 
 _LISTED = ", ".join(f"'{name}'" for name in LIST_PRICES)
-_PRICED = f"(has({{0}}.prices) || {{0}}.model in [{_LISTED}])"
+# Over the place of an endpoint, such as self.openai.
+PRICED_CEL = f"(has({{0}}.prices) || {{0}}.model in [{_LISTED}])"
 
 # A limit may be lifted (0) or raised while the job runs, never lowered under what is spent.
 _RAISED_ONLY = (
@@ -97,7 +98,8 @@ class OpenAITeacher(ApiModel):
         return TokenPrices(prompt=prompt, completion=completion)
 
 
-def _has_prices(openai: OpenAITeacher) -> bool:
+def has_prices(openai: OpenAITeacher) -> bool:
+    """Whether what it costs is known: its own prices, or list prices."""
     # By its fields alone: rules are also asked about manifests that are wrong elsewhere.
     return openai.prices is not None or openai.model in LIST_PRICES
 
@@ -110,7 +112,7 @@ def _asks_chat(synthesis: Synthesis) -> bool:
 def _is_priced(synthesis: Synthesis) -> bool:
     judge = synthesis.judge.openai if synthesis.judge is not None else None
     remote = [one for one in (synthesis.teacher.openai, judge) if one is not None]
-    return bool(remote) and all(_has_prices(one) for one in remote)
+    return bool(remote) and all(has_prices(one) for one in remote)
 
 
 class Teacher(ApiModel):
@@ -146,7 +148,7 @@ class Judge(ApiModel):
 
 
 class Budget(ApiModel):
-    """A hard stop for teacher and judge together; 0 for no limit."""
+    """A hard stop for all that a block asks; 0 for no limit."""
 
     rules = tuple(
         Rule(
@@ -165,8 +167,8 @@ class Budget(ApiModel):
         default=0,
         ge=0,
         le=MAX_COST,
-        description="In the currency of the prices: those of `teacher.openai.prices` and "
-        "`judge.openai.prices`, which are of one currency, or US dollars.",
+        description="In the currency of the prices: those of `openai.prices`, which are of one "
+        "currency in the whole job, or US dollars.",
     )
 
 
@@ -208,8 +210,8 @@ class Synthesis(ApiModel):
         ),
         Rule(
             cel="self.budget.maxCost == 0.0 || ((has(self.teacher.openai) || has(self.judge)) "
-            f"&& (!has(self.teacher.openai) || {_PRICED.format('self.teacher.openai')}) "
-            f"&& (!has(self.judge) || {_PRICED.format('self.judge.openai')}))",
+            f"&& (!has(self.teacher.openai) || {PRICED_CEL.format('self.teacher.openai')}) "
+            f"&& (!has(self.judge) || {PRICED_CEL.format('self.judge.openai')}))",
             holds=lambda it: it.budget.max_cost == 0 or _is_priced(it),
             message="a budget in money needs a teacher or a judge of kind openai, and each of "
             "these one whose prices are known: give openai.prices",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from loam_api.finetunejob import FineTuneJobSpec, OpenAITeacher
+from loam_api.endpoints import list_endpoints
+from loam_api.finetunejob import Budget, FineTuneJobSpec, OpenAITeacher
 from loam_api.problems import show_value
 from loam_operator.addresses import find_inner, is_under, names_host
 from loam_operator.names import PRIORITY_LABELS, QUEUE_NAME_LABELS
@@ -47,8 +48,8 @@ def _check_addresses(spec: FineTuneJobSpec, profile: Profile) -> Iterator[str]:
 
 
 def _list_endpoints(spec: FineTuneJobSpec) -> Iterator[tuple[str, OpenAITeacher]]:
-    for field, endpoint in spec.synthesis.list_endpoints().items() if spec.synthesis else ():
-        yield f"spec.{field}", endpoint
+    for endpoint in list_endpoints(spec):
+        yield f"spec.{endpoint.field}", endpoint.openai
 
 
 def _check_endpoint(field: str, url: str, profile: Profile) -> Iterator[str]:
@@ -122,8 +123,7 @@ def _check_raisable(spec: FineTuneJobSpec, profile: Profile) -> Iterator[str]:
     limits = profile.spec.limits
     seconds = "activeDeadlineSeconds"
     asked = [(seconds, spec.active_deadline_seconds, seconds, limits.active_deadline_seconds)]
-    if spec.synthesis is not None and spec.synthesis.teacher.kind == "openai":
-        budget, field = spec.synthesis.budget, "synthesis.budget"
+    for field, budget in _list_budgets(spec):
         asked += [
             (
                 f"{field}.maxRequests",
@@ -136,17 +136,38 @@ def _check_raisable(spec: FineTuneJobSpec, profile: Profile) -> Iterator[str]:
     for path, value, name, limit in asked:
         if limit is not None and value > limit:
             yield _say_more(f"spec.{path}", value, name, limit, profile)
+    yield from _check_room(spec, profile)
     yield from _check_cost(spec, profile)
+
+
+def _check_room(spec: FineTuneJobSpec, profile: Profile) -> Iterator[str]:
+    """A budget under the most tokens of one answer allows no request at all."""
+    most, asked = profile.spec.limits.teacher_tokens, {}
+    if spec.synthesis is not None and spec.synthesis.teacher.kind == "openai":
+        asked["synthesis.sampling.maxTokens"] = spec.synthesis.sampling.max_tokens
+    if spec.evaluation.judge is not None:
+        asked["evaluation.judge.maxTokens"] = spec.evaluation.judge.max_tokens
+    for field, tokens in asked.items():
+        if most is not None and tokens > most:
+            yield _say_more(f"spec.{field}", tokens, "teacherTokens", most, profile)
+
+
+def _list_budgets(spec: FineTuneJobSpec) -> Iterator[tuple[str, Budget]]:
+    """The budgets of what is asked over the network, by their fields; the base model has none."""
+    if spec.synthesis is not None and spec.synthesis.teacher.kind == "openai":
+        yield "synthesis.budget", spec.synthesis.budget
+    if spec.evaluation.judge is not None:
+        yield "evaluation.judge.budget", spec.evaluation.judge.budget
 
 
 def _check_cost(spec: FineTuneJobSpec, profile: Profile) -> Iterator[str]:
     most = profile.spec.limits.teacher_cost
-    if spec.synthesis is None or spec.synthesis.teacher.openai is None or most is None:
+    if most is None:
         return
-    asked = spec.synthesis.budget.max_cost
-    if asked > most:
-        path = "spec.synthesis.budget.maxCost"
-        yield _say_more(path, f"{asked:g}", "teacherCost", f"{most:g}", profile)
+    for field, budget in _list_budgets(spec):
+        if budget.max_cost > most:
+            path = f"spec.{field}.maxCost"
+            yield _say_more(path, f"{budget.max_cost:g}", "teacherCost", f"{most:g}", profile)
     for field, endpoint in _list_endpoints(spec):
         if not is_priced(endpoint.base_url, endpoint.model, profile):
             yield (

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from aiohttp import ClientError
+from aiohttp import ClientConnectionError, ClientError, TraceConfig
 from kubernetes.aio import client, config
 
 from loam_operator.metrics import API_REQUESTS
 
+USER_AGENT = "loam-operator"  # also the field manager of what is written
 REQUEST_SECONDS = 30
 MERGE_PATCH = "application/merge-patch+json"
 JSON = "application/json"
@@ -36,16 +37,36 @@ class ApiError(Exception):
         self.reason = reason
 
 
-async def connect() -> client.ApiClient:
-    """A connection by the pod's service account, or by KUBECONFIG outside of a cluster."""
+async def connect(may_write: Callable[[], bool] = lambda: True) -> client.ApiClient:
+    """A connection by the pod's service account, or by KUBECONFIG outside of a cluster.
+
+    Args:
+        may_write: asked when the body of a request is on its way to the socket, so that a process
+            that was stopped anywhere in between sends nothing after it has lost its lease.
+    """
     configuration = client.Configuration()
+    configuration.trace_configs = [build_guard(may_write)]
     # Or else each request reads ~/.netrc for a password, in a thread: a tenth of its CPU time.
     configuration.client_session_kwargs = {"trust_env": False}
     if os.environ.get("KUBERNETES_SERVICE_HOST"):
         config.load_incluster_config(client_configuration=configuration)
     else:
         await config.load_kube_config(client_configuration=configuration)
-    return client.ApiClient(configuration)
+    connection = client.ApiClient(configuration)
+    connection.user_agent = USER_AGENT
+    return connection
+
+
+def build_guard(may_write: Callable[[], bool]) -> TraceConfig:
+    """aiohttp calls it before the first byte leaves: it sends short headers with the body."""
+
+    async def refuse(*_: Any) -> None:
+        if not may_write():
+            raise ClientConnectionError("the lease is lost")
+
+    guard = TraceConfig()
+    guard.on_request_chunk_sent.append(refuse)
+    return guard
 
 
 class Api:
@@ -96,7 +117,8 @@ class Api:
     async def delete(self, path: str, body: dict[str, Any] | None = None, **query: str) -> None:
         """Delete; it is no error if there is nothing."""
         try:
-            await self.request("DELETE", path, body=body, query=list(query.items()))
+            # Never without a body: with it goes the question whether this process may write.
+            await self.request("DELETE", path, body=body or {}, query=list(query.items()))
         except ApiError as error:
             if error.status != 404:
                 raise

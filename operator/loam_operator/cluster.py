@@ -194,7 +194,7 @@ class ApiCluster:
             raise ConflictError
         if find_owner(held) != job.uid or find_attempt(held) != find_attempt(wanted):
             raise TakenError(f"{kind} {name}")
-        if held.get("immutable") and held["data"] != wanted["data"]:
+        if wanted.get("immutable") and not _is_same(held, wanted):
             # By an earlier profile or budget; or by somebody who would like to have another one.
             await self._delete_one(job, kind, name)
             raise ConflictError
@@ -234,6 +234,10 @@ class ApiCluster:
         for kind in _ACCESS_KINDS:
             path = _PATHS[kind].format(job.namespace)
             await self._api.delete(path, labelSelector=f"{JOB_UID_LABEL}={job.uid}")
+
+
+def _is_same(held: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    return bool(held.get("immutable")) and held.get("data") == wanted["data"]
 
 
 def _locate(kind: str, namespace: str, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -30,16 +31,26 @@ def apply_profile(job: JobView, profile: Profile) -> JobView:
     ):
         given = {name: value for name, value in defaults.items() if value is not None}
         compute[role] = {**given, **compute.get(role, {})}
-    synthesis = spec.get("synthesis") or {}
-    if synthesis.get("teacher", {}).get("kind") == "openai":
-        _set_prices(synthesis, profile)
-        _limit_budget(synthesis, profile)
+    for payer, endpoints in _list_payers(spec):
+        _set_prices(endpoints, profile)
+        _limit_budget(payer, endpoints, profile)
     return replace(job, spec=spec)
 
 
-def _set_prices(synthesis: dict[str, Any], profile: Profile) -> None:
+def _list_payers(spec: dict[str, Any]) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """The blocks of a spec that have a budget, each with the endpoints that are paid from it."""
+    synthesis = spec.get("synthesis") or {}
+    if synthesis.get("teacher", {}).get("kind") == "openai":
+        judge = synthesis.get("judge") or {}
+        yield synthesis, [synthesis["teacher"]["openai"], *([judge["openai"]] if judge else [])]
+    judge = (spec.get("evaluation") or {}).get("judge") or {}
+    if judge:
+        yield judge, [judge["openai"]]
+
+
+def _set_prices(endpoints: list[dict[str, Any]], profile: Profile) -> None:
     """The profile's prices; without them, and under a limit, none: then the list prices count."""
-    for endpoint in _list_endpoints(synthesis):
+    for endpoint in endpoints:
         stated = find_stated(endpoint["baseURL"], endpoint["model"], profile)
         if stated is not None:
             endpoint["prices"] = {"prompt": stated.prompt, "completion": stated.completion}
@@ -47,19 +58,14 @@ def _set_prices(synthesis: dict[str, Any], profile: Profile) -> None:
             endpoint.pop("prices", None)
 
 
-def _list_endpoints(synthesis: dict[str, Any]) -> list[dict[str, Any]]:
-    judge = synthesis.get("judge") or {}
-    return [synthesis["teacher"]["openai"], *([judge["openai"]] if judge else [])]
-
-
 def _is_free(endpoint: dict[str, Any]) -> bool:
     prices = endpoint.get("prices")
     return prices is not None and not prices["prompt"] and not prices["completion"]
 
 
-def _limit_budget(synthesis: dict[str, Any], profile: Profile) -> None:
+def _limit_budget(payer: dict[str, Any], endpoints: list[dict[str, Any]], profile: Profile) -> None:
     limits = profile.spec.limits
-    budget = synthesis.setdefault("budget", {})
+    budget = payer.setdefault("budget", {})
     for name, most in (
         ("maxRequests", limits.teacher_requests),
         ("maxTokens", limits.teacher_tokens),
@@ -67,7 +73,7 @@ def _limit_budget(synthesis: dict[str, Any], profile: Profile) -> None:
     ):
         if most is not None:
             budget[name] = _find_lower(budget.get(name, 0), most)
-    if all(_is_free(one) for one in _list_endpoints(synthesis)):
+    if all(_is_free(one) for one in endpoints):
         budget.pop("maxCost", None)  # for what is free there is no budget in money
 
 

@@ -132,16 +132,16 @@ FAILURES = (
         "TeacherFailed",
         "exit 12",
         "never",
-        "See that the teacher answers, then set the annotation loam.dev/retry: answers that were "
-        "paid for are kept.",
+        "See that the teacher or judge answers, then set the annotation loam.dev/retry: answers "
+        "that were paid for are kept.",
         exit_code=ExitCode.TEACHER_FAILED,
     ),
     Failure(
         "BudgetSpent",
         "exit 13",
         "never",
-        "Raise synthesis.budget, then set the annotation loam.dev/retry: answers that were paid "
-        "for are kept.",
+        "Raise synthesis.budget or evaluation.judge.budget, whichever is spent, then set the "
+        "annotation loam.dev/retry: answers that were paid for are kept.",
         exit_code=ExitCode.BUDGET_SPENT,
     ),
     Failure(

@@ -15,7 +15,7 @@ from loam_operator.observed import RayJobView
 from loam_operator.quantities import format_memory
 from loam_operator.review import build_decision, is_decided
 from loam_operator.status import change, clean_text, format_time, parse_time, read_state
-from loam_operator.steps import REVIEW, TRAIN, list_steps
+from loam_operator.steps import FINISH, REVIEW, TRAIN, list_steps
 
 _FIRST_BACKOFF_SECONDS = 10
 _MOST_BACKOFF_SECONDS = 300
@@ -37,7 +37,8 @@ def find_next_step(spec: FineTuneJobSpec, status: FineTuneJobStatus) -> str:
     """The first step that is not done yet; "" where all are done.
 
     A retry by hand begins with the first: what made the job fail may have been its data. What is
-    done is done quickly again, since the run's finished stages are kept.
+    done is done quickly again, since the run's finished stages are kept. But where the adapter is
+    trained no worker starts again, with its GPU, to find that out.
     """
     first = status.first_counted_attempt or 1
     done = {
@@ -45,9 +46,20 @@ def find_next_step(spec: FineTuneJobSpec, status: FineTuneJobStatus) -> str:
         for attempt in status.attempts
         if attempt.reason == "Succeeded" and attempt.number >= first
     }
+    steps = list_steps(spec)
+    if FINISH in steps and _has_trained(status):
+        return "" if FINISH in done else FINISH
     if is_decided(status) or TRAIN in done:
         done.add(REVIEW)
-    return next((step for step in list_steps(spec) if step not in done), "")
+    return next((step for step in steps if step not in done), "")
+
+
+def _has_trained(status: FineTuneJobStatus) -> bool:
+    """Whether the latest attempt went on from a trained adapter, or left one."""
+    last = status.attempts[-1] if status.attempts else None
+    if last is None:
+        return False
+    return last.step == FINISH or (last.step == TRAIN and last.reason == "Succeeded")
 
 
 def start_attempt(status: FineTuneJobStatus, step: str, now: datetime) -> FineTuneJobStatus:
@@ -130,23 +142,24 @@ def note_result(status: FineTuneJobStatus, result: ResultDocument) -> FineTuneJo
         method=result.method or status.method,
         method_reason=clean_text(result.method_reason) or status.method_reason,
         metrics=result.metrics or status.metrics,
-        **_find_cost(status, result),
+        usage=_note_teacher(status.usage, result),
     )
 
 
-def note_cost(status: FineTuneJobStatus, result: ResultDocument) -> FineTuneJobStatus:
-    """Remember what a step has spent that failed; of other things its word does not count."""
-    return change(status, **_find_cost(status, result))
+def note_usage(status: FineTuneJobStatus, result: ResultDocument) -> FineTuneJobStatus:
+    """Remember what a step has used that failed; of other things its word does not count."""
+    return change(status, usage=_note_teacher(status.usage, result))
 
 
-def _find_cost(status: FineTuneJobStatus, result: ResultDocument) -> dict[str, Any]:
+def _note_teacher(usage: Usage | None, result: ResultDocument) -> Usage | None:
     """What the run's teacher has cost and done; a step that does not know leaves it as it was."""
-    requests, tokens = result.teacher_requests, result.teacher_tokens
-    used = Usage(teacher_requests=requests, teacher_tokens=tokens)
-    return {
-        "cost": clean_text(result.cost) or status.cost,
-        "usage": used if requests or tokens else status.usage,
-    }
+    told: dict[str, Any] = {}
+    if result.teacher_requests or result.teacher_tokens:
+        told["teacher_requests"] = result.teacher_requests
+        told["teacher_tokens"] = result.teacher_tokens
+    if cost := clean_text(result.cost):
+        told["teacher_cost"] = cost
+    return (usage or Usage()).model_copy(update=told) if told else usage
 
 
 def may_retry(status: FineTuneJobStatus, failure: Failure, backoff_limit: int) -> bool:

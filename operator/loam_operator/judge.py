@@ -15,12 +15,12 @@ from loam_operator.failures import FAILURES_BY_EXIT, FAILURES_BY_NAME, Failure
 from loam_operator.log_lines import find_last_words
 from loam_operator.observed import JobView, Observed, PodLog, PodView, RayJobView
 from loam_operator.status import shorten
-from loam_operator.steps import TRAIN
+from loam_operator.steps import FINISH, TRAIN
 from loam_operator.waits import describe_queue, find_wait
 
 _EXIT_IN_MESSAGE = re.compile(r"exit code (\d{1,3})\b")
-_PREPARING = ("split", "synthesize", "review")
-_FINISHING = ("evaluate", "report", "publish")
+_PREPARING = ("download", "split", "synthesize", "review")
+_FINISHING = ("evaluate", "judge", "report", "publish")
 
 Outcome = Literal["absent", "active", "succeeded", "failed"]
 
@@ -157,6 +157,8 @@ def _find_state(
     """The state of an attempt that runs, and what it waits for."""
     stage = progress.stage if progress else None
     if stage or ray_job.job_status == "RUNNING":
+        if attempt.step == FINISH:
+            return "Finishing", ""
         if attempt.step != TRAIN:
             return "Preparing", ""
         if stage in _FINISHING:

@@ -45,59 +45,64 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     Raises:
         SettingsError: something that the operator needs is not in the cluster.
     """
-    async with await connect() as connection:
-        api = Api(connection)
-        await _check_cluster(api)
-        cache = Cache()
-        lease = Lease(api, settings.namespace, settings.pod, time.monotonic)
-        health = Health(time.monotonic, lease.is_held)
-        events = EventWriter(api, settings.pod, _read_clock)
+    # The lease has a connection of its own, for which no other request is in the way.
+    async with await connect() as first:
+        lease = Lease(Api(first), settings.namespace, settings.pod, time.monotonic)
+        async with await connect(lease.is_held) as second:
+            await _work(settings, stop, lease, Api(second))
 
-        def note(before: JobView, after: JobView) -> None:
-            count_status(before, after, _read_clock())
-            events.tell(before, after)
 
-        worker = Worker(
-            cache,
-            ApiCluster(api, settings),
-            ProgressThrottle(),
-            is_leader=lease.is_held,
-            now=_read_clock,
-            clock=time.monotonic,
-            on_written=note,
-            on_launched=lambda job, attempt: count_launch(job, attempt, _read_clock()),
-        )
-        queue = WorkQueue(worker.work_on, settings.num_workers)
-        has_profiles = settings.profiles != "ignored"
-        registry = kopf.OperatorRegistry()
-        register(registry, cache, queue.add, health.hear_pulse, has_profiles=has_profiles)
-        await look_around(api, cache, settings.namespaces, has_profiles=has_profiles)
-        runner = await serve(health, settings.port, lambda: count_jobs(cache.list_jobs()))
+async def _work(settings: Settings, stop: asyncio.Event, lease: Lease, api: Api) -> None:
+    await _check_cluster(api)
+    cache = Cache()
+    health = Health(time.monotonic, lease.is_held)
+    events = EventWriter(api, settings.pod, _read_clock)
 
-        def begin() -> None:
-            for job in cache.list_jobs():
-                queue.add(Key(job.namespace, job.name))
+    def note(before: JobView, after: JobView) -> None:
+        count_status(before, after, _read_clock())
+        events.tell(before, after)
 
-        tasks = [
-            asyncio.create_task(queue.run()),
-            asyncio.create_task(lease.run(begin, health.note_renewal)),
-            asyncio.create_task(GpuMeter(time.monotonic).run(cache.list_with_pods, lease.is_held)),
-            asyncio.create_task(events.run()),
-            asyncio.create_task(keep_swept(api, cache, settings.namespaces, queue.add)),
-            asyncio.create_task(watch(registry, settings.pod, _list_namespaces(settings), stop)),
-            asyncio.create_task(stop.wait()),
-        ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            stop.set()
-            for task in tasks[:5]:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=10)
-            await lease.release()
-            await runner.cleanup()
+    worker = Worker(
+        cache,
+        ApiCluster(api, settings),
+        ProgressThrottle(),
+        is_leader=lease.is_held,
+        now=_read_clock,
+        clock=time.monotonic,
+        on_written=note,
+        on_launched=lambda job, attempt: count_launch(job, attempt, _read_clock()),
+    )
+    queue = WorkQueue(worker.work_on, settings.num_workers)
+    has_profiles = settings.profiles != "ignored"
+    registry = kopf.OperatorRegistry()
+    register(registry, cache, queue.add, health.hear_pulse, has_profiles=has_profiles)
+    await look_around(api, cache, settings.namespaces, has_profiles=has_profiles)
+    runner = await serve(health, settings.port, lambda: count_jobs(cache.list_jobs()))
+
+    def begin() -> None:
+        for job in cache.list_jobs():
+            queue.add(Key(job.namespace, job.name))
+
+    tasks = [
+        asyncio.create_task(queue.run()),
+        asyncio.create_task(lease.run(begin, health.note_renewal)),
+        asyncio.create_task(GpuMeter(time.monotonic).run(cache.list_with_pods, lease.is_held)),
+        asyncio.create_task(events.run()),
+        asyncio.create_task(keep_swept(api, cache, settings.namespaces, queue.add)),
+        asyncio.create_task(watch(registry, settings.pod, _list_namespaces(settings), stop)),
+        asyncio.create_task(stop.wait()),
+    ]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        stop.set()
+        for task in tasks[:5]:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=10)
+        await lease.release()
+        await runner.cleanup()
 
 
 def _list_namespaces(settings: Settings) -> list[str]:

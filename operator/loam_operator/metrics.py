@@ -1,7 +1,7 @@
 """What the operator says of itself to Prometheus; docs/operations.md explains each.
 
-Every label has values from a table of this code or from the cluster's own small sets (namespaces,
-HTTP's codes): no user's text can grow the number of series.
+Every label has values from a table of this code, from the profiles (currencies) or from the
+cluster's own small sets (namespaces, HTTP's codes): no user's text can grow the number of series.
 """
 
 from __future__ import annotations
@@ -51,6 +51,11 @@ GPU_IDLE_SECONDS = Counter(
     "loam_operator_gpu_idle_seconds",
     "The part of gpu_held_seconds in which no GPU can have worked, by reason.",
     ["job_namespace", "reason"],
+)
+GPU_COST = Counter(
+    "loam_operator_gpu_cost",
+    "What gpu_held_seconds cost, by the prices of the jobs' profiles.",
+    ["job_namespace", "currency"],
 )
 IS_LEADER = Gauge("loam_operator_is_leader", "1 for the operator that writes.")
 WATCH_EVENTS = Counter("loam_operator_watch_events", "Events that were watched.", ["kind"])

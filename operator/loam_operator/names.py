@@ -10,6 +10,7 @@ ROLE_LABEL = "loam.dev/role"
 MANAGED_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_VALUE = "loam"
 RETRY_ANNOTATION = "loam.dev/retry"
+GPU_RESOURCE_ANNOTATION = "loam.dev/gpu-resource"  # of a pod: what its GPUs are asked for as
 
 # Handed on from the job, because queues read them on the RayJob when it is created.
 QUEUE_LABELS = (

@@ -115,6 +115,7 @@ class PodView:
         is_oom_killed: whether a container was killed for memory.
         exit_code: of that container; -1 without one.
         gpus: that it asks for, and holds once it has a node.
+        node_since: when it got its node; None before.
         job_uid: of the job that it was made for; "" where no label says so.
     """
 
@@ -132,7 +133,7 @@ class PodView:
     is_oom_killed: bool = False
     exit_code: int = -1
     gpus: int = 0
-    has_node: bool = False
+    node_since: datetime | None = None
     job_uid: str = ""
 
     @property

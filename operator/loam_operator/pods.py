@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from loam_api.endpoints import EndpointRole, list_endpoints
 from loam_api.finetunejob import FineTuneJobSpec
 from loam_api.ports import METRICS_PORT, METRICS_PORT_NAME
 from loam_operator.children import build_labels, find_account
 from loam_operator.decision import Launch
 from loam_operator.memory import find_memory
-from loam_operator.names import ROLE_LABEL, name_manifest, name_progress
+from loam_operator.names import (
+    GPU_RESOURCE_ANNOTATION,
+    ROLE_LABEL,
+    name_manifest,
+    name_progress,
+)
 from loam_operator.observed import JobView
 from loam_operator.settings import Settings
-from loam_operator.steps import PREPARE
+from loam_operator.steps import FINISH, PREPARE
 
 SECRETS_DIR = "/etc/loam/secrets"
 TOKEN_SECONDS = 3600
@@ -23,7 +29,10 @@ STOP_SECONDS = 100  # for the pipeline to save, of the grace
 _TOKEN_DIR = "/var/run/secrets/kubernetes.io/serviceaccount"
 _S3_REQUIRED = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _S3_OPTIONAL = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_SESSION_TOKEN")
-_GPU = "nvidia.com/gpu"
+_ASKED: dict[str, tuple[EndpointRole, ...]] = {
+    PREPARE: ("teacher", "judge", "answerJudge"),
+    FINISH: ("answerJudge",),
+}
 # KubeRay names its own ports only where a head names none, and its Service is made of them.
 _HEAD_PORTS = {"gcs-server": 6379, "dashboard": 8265, METRICS_PORT_NAME: METRICS_PORT}
 
@@ -31,7 +40,7 @@ Pod = dict[str, Any]
 
 
 def build_head_pod(job: JobView, spec: FineTuneJobSpec, launch: Launch, settings: Settings) -> Pod:
-    """Prepares the data, or leads the workers; the only one with a token and the manifest."""
+    """Works alone, or leads the workers; the only one with a token and the manifest."""
     cache = launch.profile.spec.teacher_cache
     environment = [
         *_build_environment(spec),
@@ -49,11 +58,10 @@ def build_head_pod(job: JobView, spec: FineTuneJobSpec, launch: Launch, settings
     volumes = {
         "job": ({"configMap": {"name": name_manifest(job.name)}}, "/etc/loam/job"),
         "token": (_build_token_volume(), _TOKEN_DIR),
-        # Only who asks teacher and judge gets their keys, and never what trains.
-        **(_build_secret_volumes(spec) if launch.step == PREPARE else {}),
+        **_build_secret_volumes(spec, launch.step),
     }
     memory = find_memory("head", spec, launch)
-    resources = _build_resources(spec.compute.head.cpu or "1", memory, 0)
+    resources = _build_resources(spec.compute.head.cpu or "1", memory)
     pod = _build_pod(job, launch, settings, "head", resources, environment, volumes)
     pod["spec"]["serviceAccountName"] = find_account(job)
     pod["spec"]["containers"][0]["ports"] = [
@@ -68,8 +76,10 @@ def build_worker_pod(
     """Runs one training process; reaches the model and the run's storage, nothing else."""
     worker = spec.compute.worker
     memory = find_memory("worker", spec, launch)
-    resources = _build_resources(worker.cpu or "1", memory, worker.gpus)
+    resources = _build_resources(worker.cpu or "1", memory)
     pod = _build_pod(job, launch, settings, "worker", resources, _build_environment(spec), {})
+    if worker.gpus:
+        _add_gpus(pod, launch.profile.spec.pods.worker.gpu_resource, worker.gpus)
     if spec.compute.service_account_name:
         pod["spec"]["serviceAccountName"] = spec.compute.service_account_name
     return pod
@@ -151,13 +161,17 @@ def _is_input(name: str) -> bool:
     return name not in ("tmp", "cache", "shm")
 
 
-def _build_resources(cpu: str, memory: str, gpus: int) -> dict[str, Any]:
+def _build_resources(cpu: str, memory: str) -> dict[str, Any]:
     """Memory is held as reserved; CPUs that others leave free may be used."""
-    limits: dict[str, Any] = {"memory": memory}
-    requests: dict[str, Any] = {"cpu": cpu, "memory": memory}
-    if gpus:
-        limits[_GPU] = requests[_GPU] = str(gpus)
-    return {"requests": requests, "limits": limits}
+    return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}}
+
+
+def _add_gpus(pod: Pod, resource: str, count: int) -> None:
+    """The annotation tells which of the pod's resources are GPUs: their names do not."""
+    (container,) = pod["spec"]["containers"]
+    for amounts in container["resources"].values():
+        amounts[resource] = str(count)
+    pod["metadata"]["annotations"] = {GPU_RESOURCE_ANNOTATION: resource}
 
 
 def _build_environment(spec: FineTuneJobSpec) -> list[dict[str, Any]]:
@@ -179,12 +193,19 @@ def _refer(secret: str, key: str, *, optional: bool = False) -> dict[str, Any]:
     return {"name": key, "valueFrom": {"secretKeyRef": reference}}
 
 
-def _build_secret_volumes(spec: FineTuneJobSpec) -> dict[str, tuple[dict[str, Any], str]]:
-    """The keys of teacher and judge as files: of each Secret those keys alone."""
-    endpoints = spec.synthesis.list_endpoints().values() if spec.synthesis else ()
+def _build_secret_volumes(
+    spec: FineTuneJobSpec, step: str
+) -> dict[str, tuple[dict[str, Any], str]]:
+    """The keys of those whom a step asks as files: of each Secret those keys alone.
+
+    `prepare` asks teacher and judge, and sees whether everybody answers, before a GPU is held;
+    `finish` asks who judges answers. What trains gets no key.
+    """
+    roles = _ASKED.get(step, ())
     keys: dict[str, set[str]] = {}
-    for endpoint in endpoints:
-        if reference := endpoint.api_key_secret_ref:
+    for endpoint in list_endpoints(spec):
+        reference = endpoint.openai.api_key_secret_ref
+        if reference is not None and endpoint.role in roles:
             keys.setdefault(reference.name, set()).add(reference.key)
     return {
         f"keys-{number}": (_build_secret_source(secret, names), f"{SECRETS_DIR}/{secret}")

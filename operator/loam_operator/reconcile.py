@@ -14,6 +14,7 @@ from loam_api.finetunejob import FineTuneJobSpec
 from loam_api.status import MAX_ADMISSIONS, MAX_RETRY_TOKENS, Attempt, FailureLog, FineTuneJobStatus
 from loam_operator.checking import SpecError, check_spec
 from loam_operator.cleanup import clean_up, list_leftovers
+from loam_operator.costs import tell_costs
 from loam_operator.deadline import describe_deadline, is_overdue, seconds_until_deadline
 from loam_operator.decision import RECHECK_SECONDS, Decision
 from loam_operator.effective import limit_deadline
@@ -26,9 +27,9 @@ from loam_operator.history import (
     find_reason,
     may_retry,
     note_admission,
-    note_cost,
     note_pods,
     note_result,
+    note_usage,
 )
 from loam_operator.judge import Verdict, judge_attempt
 from loam_operator.log_lines import keep_lines
@@ -57,7 +58,10 @@ def reconcile(observed: Observed, now: datetime) -> Decision:
     Nothing changes: the status equals the observed one and there is no action.
     """
     decision = _decide(observed, now)
-    live = find_live(read_status(observed.job.status))
+    before = read_status(observed.job.status)
+    if decision.status != before:
+        decision = replace(decision, status=tell_costs(observed, decision.status, now))
+    live = find_live(before)
     if live is None or find_reason(decision.status, live.number) not in FAILURES_BY_NAME:
         return decision
     if observed.logs is None:
@@ -210,7 +214,7 @@ def _end_failed(
         charged=failure.retry == "charged",
     )
     if verdict.result is not None:
-        status = note_cost(status, verdict.result)
+        status = note_usage(status, verdict.result)
     if not limit and may_retry(status, failure, spec.backoff_limit):
         detail = f"Attempt {status.attempts[-1].number} ended with {failure.name}: {verdict.detail}"
         status = enter_state(status, "Retrying", now, detail)

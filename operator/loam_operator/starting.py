@@ -17,6 +17,7 @@ from loam_operator.names import MAX_ATTEMPT_NUMBER
 from loam_operator.observed import JobView, Observed, Tenancy
 from loam_operator.profiles import NoProfileError, Profile, find_kept, find_profile
 from loam_operator.review import describe_decision, describe_wait, read_review, refuses_all
+from loam_operator.states import name_beginning
 from loam_operator.status import change, enter_state, format_time, read_state, read_status
 from loam_operator.steps import REVIEW, count_gpus
 from loam_operator.waits import REFUSED, name_refusal
@@ -61,7 +62,7 @@ def start_or_wait(
     step = find_next_step(spec, status)
     status = start_attempt(status, step, now)
     status = change(status, gpus=str(count_gpus(step, spec) or "") or None)
-    status = enter_state(status, "Starting", now)
+    status = enter_state(status, name_beginning(step), now)
     live = status.attempts[-1]
     return _build_launch(status, live, profile, is_weighty=not is_first)
 
@@ -108,7 +109,7 @@ def launch(
         return profile
     state = read_state(status)
     if state is None or state.name not in LEFT_BY_A_RAY_JOB:
-        status = enter_state(status, "Starting", now)
+        status = enter_state(status, name_beginning(live.step), now)
     return _build_launch(status, live, profile, is_weighty=True)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from loam_api.status import Phase
 from loam_operator.failures import FAILURES
+from loam_operator.steps import FINISH
 
 # Conditions that tell how far the job has come, in order; once True they stay.
 MILESTONES = ("Admitted", "DataReady", "Trained", "Published")
@@ -63,6 +64,8 @@ WAITING = (
 )
 # How far a running attempt is, in order.
 RUNNING = ("Preparing", "Training", "Finishing")
+# What an attempt stands in from its launch on: with its adapter trained, a job is not starting.
+_BEGINNINGS = ("Starting", "Finishing")
 _ACTIVE = ("Starting", *WAITING, "Queued", *RUNNING)
 _FAILED = tuple(failure.name for failure in FAILURES)
 _ENDS = (
@@ -126,7 +129,7 @@ STATES = (
     State(
         "Finishing",
         "Finishing",
-        "Attempt {attempt} measures the result and publishes.",
+        "Attempt {attempt} ({step}) measures the result, which is published at the end.",
         _FROM_ACTIVE,
         3,
     ),
@@ -134,7 +137,7 @@ STATES = (
         "Retrying",
         "Pending",
         "{detail} A new attempt starts when the pods of the last one are gone.",
-        ("Starting", "AwaitingReview", "ProfileUnavailable", "Suspending", "Suspended", *_FAILED),
+        (*_BEGINNINGS, "AwaitingReview", "ProfileUnavailable", "Suspending", "Suspended", *_FAILED),
     ),
     State(
         "NameConflict",
@@ -157,13 +160,13 @@ STATES = (
         "Suspending",
         "Suspended",
         "The pods are being given back.",
-        ("Suspended", "Starting", "AwaitingReview", "Retrying", "ProfileUnavailable", *_FAILED),
+        ("Suspended", *_BEGINNINGS, "AwaitingReview", "Retrying", "ProfileUnavailable", *_FAILED),
     ),
     State(
         "Suspended",
         "Suspended",
         "The job is suspended; set spec.suspend to false to go on.",
-        ("Starting", "AwaitingReview", "ProfileUnavailable", *_FAILED),
+        (*_BEGINNINGS, "AwaitingReview", "ProfileUnavailable", *_FAILED),
         is_reconciling=False,
         is_suspended=True,
     ),
@@ -200,3 +203,8 @@ INITIAL_STATES = (
 )
 
 STATES_BY_NAME = {state.name: state for state in STATES}
+
+
+def name_beginning(step: str) -> str:
+    """The state that an attempt at the step is launched in."""
+    return "Finishing" if step == FINISH else "Starting"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,12 +12,14 @@ from pydantic import ValidationError
 from loam_api import review
 from loam_api.finetuneprofile import FineTuneProfileSpec
 from loam_api.problems import join_path
+from loam_api.profile_pods import DEFAULT_GPU_RESOURCE
 from loam_api.progress_document import MAX_DOCUMENT_BYTES, name_progress_key
 from loam_operator.cache import Key
 from loam_operator.children import PROFILE_KEY
 from loam_operator.known_fields import keep_known
 from loam_operator.names import (
     ATTEMPT_LABEL,
+    GPU_RESOURCE_ANNOTATION,
     JOB_LABEL,
     JOB_UID_LABEL,
     MAX_ATTEMPT_NUMBER,
@@ -162,20 +165,36 @@ def view_pod(raw: Raw) -> PodView:
         waiting_since=parse_time(metadata.get("creationTimestamp")),
         is_oom_killed=kill is not None,
         exit_code=int(kill.get("exitCode", -1)) if kill else -1,
-        gpus=_count_gpus(spec),
-        has_node=bool(spec.get("nodeName")),
+        gpus=_count_gpus(spec, _find_gpu_resource(metadata)),
+        node_since=_find_placing(raw) if spec.get("nodeName") else None,
         job_uid=find_job_uid(raw),
     )
 
 
-def _count_gpus(spec: Raw) -> int:
-    """Whose ever: resources are called nvidia.com/gpu, amd.com/gpu, and so on."""
-    limits = [
+def _find_placing(raw: Raw) -> datetime | None:
+    """When a pod that has a node got it; one that was bound by hand has no word of a scheduler."""
+    conditions = (raw.get("status") or {}).get("conditions") or []
+    times = [
+        one.get("lastTransitionTime")
+        for one in conditions
+        if one.get("type") == "PodScheduled" and one.get("status") == "True"
+    ]
+    return parse_time(next(iter(times), raw["metadata"].get("creationTimestamp")))
+
+
+def _find_gpu_resource(metadata: Raw) -> str:
+    annotations = metadata.get("annotations") or {}
+    return str(annotations.get(GPU_RESOURCE_ANNOTATION, DEFAULT_GPU_RESOURCE))
+
+
+def _count_gpus(spec: Raw, resource: str) -> int:
+    """GPUs that a pod's containers are limited to, of the resource that its annotation names."""
+    limits = (
         (container.get("resources") or {}).get("limits") or {}
         for container in spec.get("containers") or []
-    ]
-    counts = [count for limit in limits for name, count in limit.items() if name.endswith("/gpu")]
-    return sum(int(count) for count in counts if str(count).isdecimal())
+    )
+    counts = (str(limit.get(resource, 0)) for limit in limits)
+    return sum(int(count) for count in counts if count.isdecimal())
 
 
 def _find_waiting(containers: list[Raw]) -> tuple[str, str]:

@@ -27,7 +27,7 @@ from loam_operator.waits import REFUSED
 
 logger = logging.getLogger(__name__)
 
-_PROGRESS_FIELDS = {"progress"}
+_PROGRESS_FIELDS = {"progress", "usage", "cost"}
 _MOVE_FIELDS = _PROGRESS_FIELDS | {"phase", "conditions", "attempts"}
 
 

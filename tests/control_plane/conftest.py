@@ -13,7 +13,7 @@ from tests.tools.operator_process import OperatorProcess, Stage, run_operator
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[ControlPlane]:
     """etcd, API server and controller manager for the whole session, with all CRDs."""
-    with run_control_plane() as running:
+    with run_control_plane(is_audited=True) as running:
         yield running
 
 

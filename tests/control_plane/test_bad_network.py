@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import random
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.tools.control_plane import ControlPlane
 from tests.tools.cut_proxy import CutProxy, run_cut_proxy
+from tests.tools.fleet import Fleet, disturb
 from tests.tools.operator_process import Stage, run_operator
 from tests.tools.waiting import wait_until
 
 from loam_operator.lease import RENEW_SECONDS
 
-NUM_JOBS = 5  # at a time
 MIN_CUTS = 20
-# Between two cuts; where the machine is slow too, nothing gets done in the short ones.
-QUIET_SECONDS = (0.05, 0.2, 0.8, 3.0)
+MOST_QUIET_SECONDS = 2.0  # where the machine is slow too, nothing gets done in the short pauses
 PATIENCE_SECONDS = 10.0
 # The real one is a minute and a half; whether it is kept does not depend on how long it is.
 IMPATIENT = f"""
@@ -47,51 +45,25 @@ def kubeconfig(control_plane: ControlPlane, proxy: CutProxy, tmp_path: Path) -> 
 
 
 def test_cut_connections_lose_and_double_nothing(
-    proxy: CutProxy, kubeconfig: Path, stage: Stage, tmp_path: Path
+    control_plane: ControlPlane, proxy: CutProxy, kubeconfig: Path, stage: Stage, tmp_path: Path
 ):
     """A watch that is cut has missed what happened until the next one, and a request that is cut
     may have been carried out: each job ends right, with each RayJob made once."""
     settings = {"LOAM_NAMESPACES": stage.namespace, "POD_NAMESPACE": stage.namespace}
-    is_over = threading.Event()
-    cuts: list[int] = []
+    fleet = Fleet(stage, control_plane.etcd_url, num_each=2)
+    num_cut = 0
 
-    def keep_cutting() -> None:
-        chance = random.Random(11)
-        while not is_over.wait(chance.choice(QUIET_SECONDS)):
-            cuts.append(proxy.cut())
+    def cut(chance: random.Random) -> None:
+        nonlocal num_cut
+        num_cut += proxy.cut()
 
-    with run_operator(kubeconfig, tmp_path / "operator.log", **settings):
-        cutter = threading.Thread(target=keep_cutting)
-        cutter.start()
-        try:
-            uids = run_jobs(stage, "wave-0")
-            wave = 1
-            while sum(cuts) < MIN_CUTS:  # a fast machine is done before the network is bad
-                uids |= run_jobs(stage, f"wave-{wave}")
-                wave += 1
-        finally:
-            is_over.set()
-            cutter.join()
-    assert {one["metadata"]["uid"] for one in stage.list_ray_jobs()} == uids
-
-
-def run_jobs(stage: Stage, wave: str) -> set[str]:
-    """Some jobs, each through its two steps; the UIDs of the RayJobs as they were first seen."""
-    names = [f"{wave}-{index}" for index in range(NUM_JOBS)]
-    uids = set()
-    for name in names:
-        stage.apply(name)
-    for step, attempt in (("prepare", 1), ("train", 2)):
-        for name in names:
-            ray_job = stage.await_ray_job(f"{name}-{step}-a{attempt}")
-            uids.add(ray_job["metadata"]["uid"])
-            play = {"jobStatus": "RUNNING", "jobDeploymentStatus": "Running"}
-            stage.set_ray_job(f"{name}-{step}-a{attempt}", **play)
-            stage.succeed(f"{name}-{step}-a{attempt}", attempt, is_published=step == "train")
-    for name in names:
-        job = stage.await_reason(name, "Succeeded")
-        assert [one["reason"] for one in job["status"]["attempts"]] == ["Succeeded"] * 2
-    return uids
+    with (
+        run_operator(kubeconfig, tmp_path / "operator.log", **settings),
+        disturb(cut, 11, MOST_QUIET_SECONDS),
+    ):
+        fleet.apply()
+        fleet.play()
+    assert num_cut >= MIN_CUTS
 
 
 def test_a_frozen_watch_is_noticed(proxy: CutProxy, kubeconfig: Path, stage: Stage, tmp_path: Path):

@@ -88,6 +88,17 @@ def test_server_and_validate_agree(jobs: FineTuneJobs, manifest):
         assert accepted["spec"] == expected
 
 
+@pytest.mark.parametrize("space", [" ", "\t", "\x0b", "\x85", "\xa0", "\u2003"])
+def test_white_space_in_an_address_is_seen_alike(jobs: FineTuneJobs, space: str):
+    """In patterns `\\s` is another set in the API server's Go than in pydantic's Rust."""
+    openai = {"baseURL": f"https://ho{space}st/v1", "model": "m"}
+    teacher = {"kind": "openai", "openai": openai}
+    manifest = put(MANIFESTS[0], "spec.synthesis", {"targetCount": 1, "teacher": teacher})
+    accepted, refusal = jobs.try_create(manifest)
+    expected, problem = validate(manifest)
+    assert bool(accepted) == bool(expected), f"server: {refusal}\nvalidate: {problem}"
+
+
 def put(manifest: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     """A copy of the manifest with another value at a path such as `spec.training.method`."""
     changed = copy.deepcopy(manifest)
@@ -114,13 +125,46 @@ BROKEN_RULES = {
         {"task": "generation", "template": {"labels": {"a": "b"}}},
     ),
     "each baseline may be named once": ("evaluation.baselines", ["majority", "majority"]),
+    "a judge compares with the base model's own answers": (
+        "",
+        {
+            "data": {"seeds": {"uri": "file://s"}, "task": "extraction"},
+            "synthesis": {"targetCount": 1},
+            "evaluation": {"judge": JUDGE, "baselines": ["majority"]},
+        },
+    ),
+    "answers are compared by a model that follows instructions": (
+        "",
+        {
+            "data": {"seeds": {"uri": "file://s"}, "task": "generation"},
+            "synthesis": {"targetCount": 1},
+            "evaluation": {"judge": {"openai": {**JUDGE["openai"], "endpoint": "completions"}}},
+        },
+    ),
+    "a budget below evaluation.judge.maxTokens": (
+        "",
+        {
+            "data": {"seeds": {"uri": "file://s"}, "task": "generation"},
+            "synthesis": {"targetCount": 1},
+            "evaluation": {"judge": {**JUDGE, "budget": {"maxTokens": 1}}},
+        },
+    ),
+    "a budget in money needs a judge whose prices are known": (
+        "",
+        {
+            "data": {"seeds": {"uri": "file://s"}, "task": "generation"},
+            "synthesis": {"targetCount": 1},
+            "evaluation": {"judge": {**JUDGE, "budget": {"maxCost": 1.5}}},
+        },
+    ),
+    "labels and plain text are measured without a judge": ("evaluation.judge", JUDGE),
     "goes class by class": ("data.task", "generation"),
     "kind openai needs the block openai": ("synthesis.teacher", {"kind": "openai"}),
     "the block openai is read only": (
         "synthesis.teacher",
         {"openai": {"baseURL": "https://host/v1", "model": "m"}},
     ),
-    "allows no request at all": ("synthesis.budget.maxTokens", 1),
+    "a budget below sampling.maxTokens": ("synthesis.budget.maxTokens", 1),
     # A whole number: the API server would take it for more than a bound of 0.5.
     "share less than half": (
         "synthesis",

@@ -135,7 +135,11 @@ def test_a_deleted_job_takes_its_children_and_leaves_others(
         bring_to(stage, name, phase)
     for policy, name in names.items():
         stage.delete_job(name, policy)
-    wait_until(lambda: not set(names.values()) & set(stage.list_jobs()), "the jobs to go", 60)
+
+    def list_left() -> list[str]:
+        return [one["metadata"]["name"] for one in stage.list_jobs()]
+
+    wait_until(lambda: not set(names.values()) & set(list_left()), "the jobs to go", 60)
     left = [("V1ConfigMap", f"{name}-manifest") for name in names.values()]
     for name in names.values():
         wait_until(lambda name=name: not stage.list_children(name), f"{name}'s children to go", 60)

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from kubernetes import client
 from tests.control_plane.test_metrics import play_fleet
 from tests.tools.control_plane import ROOT, ControlPlane
 from tests.tools.fault_teacher import serve_script
@@ -135,6 +136,23 @@ def build_scrapes(operator: OperatorProcess, run_port: int, namespace: str) -> l
     ]
 
 
+@pytest.fixture
+def priced(control_plane: ControlPlane) -> Iterator[None]:
+    """A profile for all jobs, which says what a GPU costs."""
+    place = {"group": "loam.dev", "version": "v1alpha1", "plural": "finetuneprofiles"}
+    body = {
+        "apiVersion": "loam.dev/v1alpha1",
+        "kind": "FineTuneProfile",
+        "metadata": {"name": "priced"},
+        "spec": {"default": True, "gpuHourPrice": 3600, "currency": "EUR"},
+    }
+    api = client.CustomObjectsApi(control_plane.client)
+    api.create_cluster_custom_object(**place, body=body)
+    yield
+    api.delete_cluster_custom_object(**place, name="priced")
+
+
+@pytest.mark.usefixtures("priced")
 def test_every_panel_shows_something(
     control_plane: ControlPlane, namespace: str, tmp_path: Path, finished_run: str
 ):

@@ -373,3 +373,29 @@ def test_the_chapters_manifests_are_accepted(control_plane: ControlPlane, namesp
         if "namespace" in document["metadata"]:
             document["metadata"]["namespace"] = namespace
         utils.create_from_dict(control_plane.client, document, dry_run="All")
+
+
+def test_gpus_of_another_name_are_asked_for_counted_and_priced(
+    operator: OperatorProcess, stage: Stage, apply: Apply
+):
+    """From the profile to the pods, and from the pods to the bill: a resource that is called
+    otherwise on the way is one that is never there, or one that nobody pays."""
+    resource = "nvidia.com/mig-1g.5gb"
+    pods = {"worker": {"gpuResource": resource}}
+    apply("slices", default=True, pods=pods, gpuHourPrice=3600, currency="EUR")
+    stage.apply("sliced", compute={"worker": {"gpus": 1}})
+    stage.await_ray_job("sliced-prepare-a1")
+    stage.succeed("sliced-prepare-a1", 1)
+    ray_job = stage.await_ray_job("sliced-train-a2")
+    (workers,) = ray_job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    (container,) = workers["template"]["spec"]["containers"]
+    assert container["resources"]["limits"][resource] == "1"
+    stage.create_pod("sliced-train-a2", ray_job, "worker", node="node-1")
+    price = f'loam_operator_gpu_cost_total{{currency="EUR",job_namespace="{stage.namespace}"'
+    wait_until(lambda: operator.count(price) > 0, "the meter to see the slice")
+    stage.publish("sliced-train-a2", 2)
+    job = stage.await_reason("sliced", "Succeeded")
+    usage = job["status"]["usage"]
+    assert usage["gpuSeconds"] > 0
+    assert job["status"]["cost"] == usage["gpuCost"] == f"{usage['gpuSeconds']}.00 EUR"
+    assert stage.read_row("sliced")["Cost"] == usage["gpuCost"]

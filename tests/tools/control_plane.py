@@ -45,6 +45,13 @@ CONTROLLERS = (
     "serviceaccount-controller",
 )
 
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "None", "verbs": ["get", "list", "watch"]}, {"level": "Metadata"}],
+}
+
 
 class ControlPlane:
     """Starts, breaks and ends a control plane.
@@ -53,24 +60,35 @@ class ControlPlane:
         kubeconfig: the administrator's.
         client: an API client of the official Python package, with the administrator's rights.
         url: address of the API server; the same after a restart.
+        etcd_url: address of etcd, which speaks JSON, too.
+        audit_log: where the API server notes each write as one line of JSON, if it does.
     """
 
     client: client.ApiClient
 
     def __init__(
-        self, folder: Path, host: str = LOCALHOST, controllers: Sequence[str] = CONTROLLERS
+        self,
+        folder: Path,
+        host: str = LOCALHOST,
+        controllers: Sequence[str] = CONTROLLERS,
+        *,
+        is_audited: bool = False,
     ) -> None:
         """
         Args:
             folder: for keys, data and logs; new or empty.
             host: the address that the API server listens on and says it is reached by.
+            is_audited: whether it notes who wrote what, and etcd keeps every version of it; which
+                costs time.
         """
         self.folder = folder
         self.processes = Processes(folder / "logs")
         self._binary = build_tool("kubernetes")
         self._host = host
         self._controllers = controllers
-        self._etcd_url = f"http://{LOCALHOST}:{find_free_port()}"
+        self._is_audited = is_audited
+        self.audit_log = folder / "audit.log"
+        self.etcd_url = f"http://{LOCALHOST}:{find_free_port()}"
         self._port = find_free_port()
         self.url = f"https://{host}:{self._port}"
         self.authority = Authority(folder / "keys")
@@ -101,7 +119,7 @@ class ControlPlane:
         command = [
             self._binary,
             "kube-apiserver",
-            f"--etcd-servers={self._etcd_url}",
+            f"--etcd-servers={self.etcd_url}",
             f"--bind-address={self._host}",
             f"--advertise-address={self._host}",
             f"--secure-port={self._port}",
@@ -118,6 +136,14 @@ class ControlPlane:
             "--allow-privileged=true",
             "--kubelet-preferred-address-types=InternalIP",  # a test node's name is in no DNS
         ]
+        if self._is_audited:
+            policy = self.folder / "audit-policy.json"
+            policy.write_text(json.dumps(AUDIT_POLICY), encoding="utf-8")
+            command += [
+                f"--audit-policy-file={policy}",
+                f"--audit-log-path={self.audit_log}",
+                "--etcd-compaction-interval=0",
+            ]
         if self._host == LOCALHOST:
             # No pod is there to use the service, and a loopback address may not be its endpoint.
             command.append("--endpoint-reconciler-type=none")
@@ -168,6 +194,10 @@ class ControlPlane:
             f"{namespace}-{service_account}", {"token": answer.status.token}, namespace
         )
 
+    def create_admin(self, name: str) -> Path:
+        """A kubeconfig of one more administrator, whom audit tells from the others."""
+        return self.write_kubeconfig(name, _use_keys(self.authority.sign_client(name, ADMINS)))
+
     def write_kubeconfig(self, name: str, user: dict[str, str], namespace: str = "default") -> Path:
         """A kubeconfig for a user of these credentials."""
         cluster = {
@@ -193,8 +223,8 @@ class ControlPlane:
             self._binary,
             "etcd",
             f"--data-dir={self.folder / 'etcd'}",
-            f"--listen-client-urls={self._etcd_url}",
-            f"--advertise-client-urls={self._etcd_url}",
+            f"--listen-client-urls={self.etcd_url}",
+            f"--advertise-client-urls={self.etcd_url}",
             f"--listen-peer-urls=http://{LOCALHOST}:{find_free_port()}",
             "--log-level=error",
             "--heartbeat-interval=20",  # one member elects itself at once
@@ -202,7 +232,7 @@ class ControlPlane:
             "--unsafe-no-fsync",  # a test's data need not outlive the machine
         ]
         self.processes.start("etcd", command)
-        self._wait_until_ready("etcd", f"{self._etcd_url}/health")
+        self._wait_until_ready("etcd", f"{self.etcd_url}/health")
 
     def _start_controller_manager(self) -> None:
         command = [
@@ -232,18 +262,19 @@ class ControlPlane:
 
 @contextlib.contextmanager
 def run_control_plane(
-    controllers: Sequence[str] = CONTROLLERS, *, has_loam: bool = True
+    controllers: Sequence[str] = CONTROLLERS, *, has_loam: bool = True, is_audited: bool = False
 ) -> Iterator[ControlPlane]:
     """A control plane with KubeRay's CRDs, until the block ends; nothing is left then.
 
     Args:
         has_loam: whether Loam's CRDs are there already, as put by hand.
+        is_audited: whether it notes who wrote what, and keeps every version of it.
 
     Raises:
         RuntimeError: a part did not start; with the end of its log.
     """
     folder = Path(tempfile.mkdtemp(prefix="loam-control-plane-"))
-    control_plane = ControlPlane(folder, controllers=controllers)
+    control_plane = ControlPlane(folder, controllers=controllers, is_audited=is_audited)
     try:
         control_plane.start(*([LOAM_CRDS] if has_loam else []), find_kuberay_crds())
         yield control_plane

@@ -23,6 +23,20 @@ from loam_api.progress_document import ProgressDocument, ResultDocument, name_pr
 _RAY_JOBS = {"group": "ray.io", "version": "v1", "plural": "rayjobs"}
 RUN_KEY = "0123456789abcdef"
 _JOBS = {"group": "loam.dev", "version": "v1alpha1", "plural": "finetunejobs"}
+_RBAC = "rbac.authorization.k8s.io"
+_GROUPS = {
+    "RayJob": "ray.io",
+    "Role": _RBAC,
+    "RoleBinding": _RBAC,
+    "NetworkPolicy": "networking.k8s.io",
+}
+# What the API server wants of an object that has nothing else to say.
+_FOREIGN_FIELDS: dict[str, dict[str, Any]] = {
+    "RayJob": {"spec": {"entrypoint": "true"}},
+    "Role": {"rules": []},
+    "RoleBinding": {"roleRef": {"apiGroup": _RBAC, "kind": "Role", "name": "another"}},
+    "NetworkPolicy": {"spec": {"podSelector": {}}},
+}
 
 
 class OperatorProcess:
@@ -178,9 +192,9 @@ class Stage:
             **_JOBS, namespace=self.namespace, name=name, propagation_policy=policy
         )
 
-    def list_jobs(self) -> list[str]:
+    def list_jobs(self) -> list[dict[str, Any]]:
         found = self.custom.list_namespaced_custom_object(**_JOBS, namespace=self.namespace)
-        return [one["metadata"]["name"] for one in found["items"]]
+        return list(found["items"])
 
     def find_ray_job(self, name: str) -> dict[str, Any] | None:
         try:
@@ -303,25 +317,27 @@ class Stage:
 
     def create_foreign(self, kind: str, name: str) -> None:
         """An object of somebody else's under a child's name."""
+        metadata = {"name": name}
         if kind == "ConfigMap":
-            self.core.create_namespaced_config_map(self.namespace, {"metadata": {"name": name}})
-            return
-        body = {
-            "apiVersion": "ray.io/v1",
-            "kind": "RayJob",
-            "metadata": {"name": name},
-            "spec": {"entrypoint": "true"},
-        }
-        self.custom.create_namespaced_custom_object(
-            **_RAY_JOBS, namespace=self.namespace, body=body
-        )
+            self.core.create_namespaced_config_map(self.namespace, {"metadata": metadata})
+        elif kind == "ServiceAccount":
+            self.core.create_namespaced_service_account(self.namespace, {"metadata": metadata})
+        else:
+            place, fields = _find_place(kind), _FOREIGN_FIELDS[kind]
+            version = f"{place['group']}/v1"
+            body = {"apiVersion": version, "kind": kind, "metadata": metadata, **fields}
+            self.custom.create_namespaced_custom_object(
+                **place, namespace=self.namespace, body=body
+            )
 
     def delete_foreign(self, kind: str, name: str) -> None:
         if kind == "ConfigMap":
             self.core.delete_namespaced_config_map(name, self.namespace)
+        elif kind == "ServiceAccount":
+            self.core.delete_namespaced_service_account(name, self.namespace)
         else:
             self.custom.delete_namespaced_custom_object(
-                **_RAY_JOBS, namespace=self.namespace, name=name
+                **_find_place(kind), namespace=self.namespace, name=name
             )
 
     def list_children(self, job: str) -> list[str]:
@@ -335,6 +351,7 @@ class Stage:
             ).items,
             *access.list_namespaced_role(self.namespace, label_selector=selector).items,
             *access.list_namespaced_role_binding(self.namespace, label_selector=selector).items,
+            *self.core.list_namespaced_pod(self.namespace, label_selector=selector).items,
             *client.NetworkingV1Api(self.core.api_client)
             .list_namespaced_network_policy(self.namespace, label_selector=selector)
             .items,
@@ -367,10 +384,10 @@ class Stage:
         self.succeed(name, attempt, method="lora", run_key=RUN_KEY, is_published=True)
 
     def fail(
-        self, name: str, attempt: int, exit_code: int, message: str = "", cost: str = ""
+        self, name: str, attempt: int, exit_code: int, message: str = "", **found: Any
     ) -> None:
         """The pipeline ended with an exit code, and KubeRay saw the job fail."""
-        result = ResultDocument(exit_code=exit_code, message=message, cost=cost)
+        result = ResultDocument(exit_code=exit_code, message=message, **found)
         self.say(name, attempt, result=result)
         self.fail_ray_job(name, exit_code)
 
@@ -384,6 +401,12 @@ class Stage:
             reason="AppFailed",
             message=words,
         )
+
+
+def _find_place(kind: str) -> dict[str, str]:
+    """Of a kind that has a group, all of them in version 1."""
+    plural = "networkpolicies" if kind == "NetworkPolicy" else f"{kind.lower()}s"
+    return {"group": _GROUPS[kind], "version": "v1", "plural": plural}
 
 
 def read_reason(job: dict[str, Any]) -> str:

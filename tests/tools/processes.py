@@ -59,6 +59,10 @@ class Processes:
                 return
         raise RuntimeError(f"{name} is not ready:\n{self.read_log(name)}")
 
+    def get_pid(self, name: str) -> int:
+        """Of a server that runs."""
+        return self._running[name].pid
+
     def get_log(self, name: str) -> Path:
         """The file with all that a server has printed."""
         return self._log_folder / f"{name}.log"

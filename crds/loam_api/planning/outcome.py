@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from loam_api.planning.answer_judge import AnswerJudgeEstimate
 from loam_api.planning.choices import Reason
 from loam_api.planning.memory import MemoryEstimate
 from loam_api.planning.teacher import TeacherEstimate
@@ -23,6 +24,7 @@ class Plan:
         early_stopping_patience: evaluations without improvement; 0 for a fixed number of steps.
         memory, time: None while the model's or the rows' sizes are unknown.
         teacher: None without synthesis.
+        answer_judge: None without `evaluation.judge`.
     """
 
     method: str
@@ -50,6 +52,7 @@ class Plan:
     memory: MemoryEstimate | None
     time: TimeEstimate | None
     teacher: TeacherEstimate | None
+    answer_judge: AnswerJudgeEstimate | None
     reasons: tuple[Reason[Any], ...]
     warnings: tuple[str, ...]
 

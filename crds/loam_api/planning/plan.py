@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from loam_api.planning import choices
+from loam_api.planning.answer_judge import estimate_answer_judge
 from loam_api.planning.choices import Reason
 from loam_api.planning.facts import Facts
 from loam_api.planning.memory import MemoryEstimate, TrainingShape, estimate_memory, fits
@@ -81,6 +82,7 @@ class _Planner:
             memory=self._estimate_memory(self._micro_batch.value),
             time=self._estimate_time(),
             teacher=self._estimate_teacher(),
+            answer_judge=estimate_answer_judge(self._spec.evaluation, self._facts.data),
             reasons=self._list_reasons(),
             warnings=(),
         )

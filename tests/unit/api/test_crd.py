@@ -195,8 +195,12 @@ def test_spec_is_immutable_but_for_budget_and_life_cycle(job_root):
         required = name in job_root["properties"]["spec"]["required"]
         pair = f"has(self.{name}) == has(oldSelf.{name})"
         assert required or pair in rule, name
-        assert "default" not in node or f"self.{name} == oldSelf.{name}" in rule
+        for field in node["properties"] if name == "evaluation" else [""]:
+            path = f"{name}.{field}".rstrip(".")
+            is_whole = f"self.{path} == oldSelf.{path}" in rule
+            assert is_whole or "default" not in node or path == "evaluation.judge"
     assert "self.synthesis.targetCount == oldSelf.synthesis.targetCount" in rule
+    assert "self.evaluation.judge.maxRows == oldSelf.evaluation.judge.maxRows" in rule
     assert "budget" not in rule
 
 

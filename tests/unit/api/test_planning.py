@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import loam_api.planning as planning
-from loam_api.finetunejob import Synthesis
+from loam_api.finetunejob import Evaluation, Synthesis
+from loam_api.planning.answer_judge import estimate_answer_judge
 from loam_api.planning.facts import DataFacts, ModelFacts
 from loam_api.planning.memory import (
     TRAINED_BYTES,
@@ -477,6 +478,50 @@ def test_facts_take_what_a_model_says():
     facts = ModelFacts.from_dict({"hidden_size": 8, "num_layers": 2, "new_key": 1})
     assert (facts.hidden_size, facts.is_known) == (8, False)
     assert ModelFacts.from_dict({"hidden_size": 8, "num_layers": 2, "num_parameters": 9}).is_known
+
+
+@pytest.mark.parametrize(
+    ("num_test_rows", "judge", "requests", "is_capped"),
+    [
+        (None, {}, 440, False),
+        (1_000, {}, 440, False),
+        (1_000, {"maxRows": 10}, 60, False),
+        (30, {}, 100, False),
+        (6, {}, 24, False),
+        (0, {}, 0, False),
+        (None, {"budget": {"maxRequests": 50}}, 50, True),
+        (None, {"budget": {"maxTokens": 10_000}}, 440, True),
+        (None, {"budget": {"maxCost": 0.001}}, 440, True),
+    ],
+)
+def test_a_judge_of_answers_costs_two_requests_a_row(num_test_rows, judge, requests, is_capped):
+    """A bill that comes after the training is a surprise; each row is asked about in both orders,
+    and up to twenty are what the judge is measured on."""
+    openai = {"baseURL": "http://h/v1", "model": "gpt-4o", "prices": {"prompt": 1, "completion": 2}}
+    evaluation = Evaluation.model_validate({"judge": {"openai": openai, **judge}})
+    asked = estimate_answer_judge(evaluation, DataFacts(num_test_rows=num_test_rows))
+    assert (asked.model, asked.requests, asked.is_capped) == ("gpt-4o", requests, is_capped)
+    assert (asked.cost > 0) == (requests > 0)
+    budget = judge.get("budget", {})
+    assert asked.tokens <= budget.get("maxTokens", asked.tokens)
+    assert asked.cost <= budget.get("maxCost", asked.cost)
+    assert estimate_answer_judge(Evaluation(), DataFacts()) is None
+
+
+def test_the_money_of_an_unknown_judge_is_not_guessed():
+    """Nor is the currency of a job's own prices called US dollars."""
+    judges = [
+        {"model": "m"},
+        {"model": "gpt-4o"},
+        {"model": "m", "prices": {"prompt": 1, "completion": 1}},
+    ]
+    told = []
+    for judge in judges:
+        openai = {"baseURL": "http://h/v1", **judge}
+        evaluation = Evaluation.model_validate({"judge": {"openai": openai}})
+        told.append(estimate_answer_judge(evaluation, DataFacts()))
+    assert [one.cost is None for one in told] == [True, False, False]
+    assert [one.currency for one in told[1:]] == ["USD", ""]
 
 
 def test_planning_runs_on_the_standard_library():

@@ -127,6 +127,25 @@ def test_key_follows_who_judges():
     assert compute() == compute(concurrency=1, prices=prices, timeoutSeconds=5, mode="batch")
 
 
+def test_key_follows_the_judge_of_answers():
+    """Another judge, or one told to look for something else, gives another report; its key, its
+    pace, its prices and a raised budget do not."""
+    data = {"seeds": {"uri": "file://s"}, "task": "generation"}
+
+    def compute(openai: dict[str, Any] | None = None, **judge: Any) -> str:
+        asked = {"openai": {"baseURL": "http://h/v1", "model": "j", **(openai or {})}, **judge}
+        return compute_run_key(build_job(data=data, evaluation={"judge": asked}), **DIGESTS)
+
+    without = compute_run_key(build_job(data=data), **DIGESTS)
+    other = compute({"model": "k"}), compute(criteria="brevity"), compute(maxRows=9)
+    assert len({without, compute(), *other}) == 5
+    prices = {"prompt": 1, "completion": 1}
+    reference = {"name": "s", "key": "k"}
+    paced = {"concurrency": 1, "prices": prices, "timeoutSeconds": 5, "mode": "batch"}
+    budget = {"maxRequests": 9}
+    assert compute() == compute({**paced, "apiKeySecretRef": reference}, budget=budget)
+
+
 @pytest.mark.parametrize(
     "blocks",
     [

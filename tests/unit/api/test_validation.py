@@ -6,8 +6,9 @@ import copy
 import math
 import pickle
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -15,8 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.tools.cases import count_cases
 
+from loam_api import endpoints
+from loam_api.base import ApiModel
+from loam_api.cross_checks import get_block
+from loam_api.data_block import Task
+from loam_api.endpoints import list_endpoints, needs_finish
 from loam_api.exits import ExitCode
-from loam_api.finetunejob import FineTuneJobSpec
+from loam_api.finetunejob import FineTuneJobSpec, OpenAITeacher
 from loam_api.problems import show_value
 from loam_api.validation import ManifestError, Problem, validate_manifest, validate_profile
 
@@ -139,6 +145,7 @@ BROKEN_RULES = {
     "training.method": {"training": {"method": "qlora", "full": {"sharding": "fullShard"}}},
     "training.microBatch": {"training": {"globalBatch": 4, "microBatch": 8}},
     "evaluation.baselines": {"evaluation": {"baselines": ["majority", "majority"]}},
+    "evaluation.judge": {"evaluation": {"judge": JUDGE}},
     "compute.workers.min": {"compute": {"workers": {"min": 2, "max": 1}}},
 }
 
@@ -177,6 +184,74 @@ def test_a_judge_is_for_classification(manifest):
     base_model = {"openai": {**JUDGE["openai"], "endpoint": "completions"}}
     manifest["spec"]["synthesis"]["judge"] = base_model
     assert list(find_problems(manifest)) == ["spec.synthesis.filters.unsafe.enabled"]
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "path"),
+    [
+        ({"judge": {"openai": {**JUDGE["openai"], "endpoint": "completions"}}}, "openai.endpoint"),
+        ({"judge": {**JUDGE, "budget": {"maxTokens": 1023}}}, "budget.maxTokens"),
+        ({"judge": {**JUDGE, "budget": {"maxCost": 1}}}, "budget.maxCost"),
+        ({"judge": {**JUDGE, "maxRows": 0}}, "maxRows"),
+        ({"judge": {**JUDGE, "maxRows": 10_001}}, "maxRows"),
+        ({"judge": {**JUDGE, "criteria": "x" * 8193}}, "criteria"),
+        ({"judge": JUDGE, "baselines": ["majority"]}, ""),
+        ({"judge": JUDGE, "baselines": []}, ""),
+        ({"judge": {"criteria": "brevity"}}, "openai"),
+    ],
+)
+def test_a_judge_of_answers_that_could_not_work_is_refused(manifest, evaluation, path):
+    """It would be found out only after the training was paid for."""
+    manifest["spec"]["data"]["task"] = "generation"
+    manifest["spec"]["evaluation"] = evaluation
+    place = f"spec.evaluation.judge.{path}" if path else "spec.evaluation.baselines"
+    assert list(find_problems(manifest)) == [place]
+
+
+@pytest.mark.parametrize("task", get_args(Task))
+def test_a_judge_of_answers_is_for_free_text(manifest, task):
+    """A label is right or wrong without an opinion, and plain text has no answer."""
+    manifest["spec"]["data"]["task"] = task
+    manifest["spec"]["evaluation"] = {"judge": JUDGE}
+    if task in ("classification", "text"):
+        assert list(find_problems(manifest)) == ["spec.evaluation.judge"]
+    else:
+        assert needs_finish(validate_manifest(manifest).spec)
+
+
+def test_every_endpoint_of_a_job_is_listed(manifest):
+    """What is left out of the list is asked with no key, no check of its address and no limit."""
+    spec = validate_manifest(manifest).spec
+    assert list_endpoints(spec) == ()
+    assert not needs_finish(spec)
+    manifest["spec"]["data"]["task"] = "generation"
+    manifest["spec"]["evaluation"] = {"judge": JUDGE}
+    manifest["spec"]["synthesis"] = {
+        "targetCount": 1,
+        "teacher": {"kind": "openai", **JUDGE},
+        "judge": JUDGE,
+        "filters": {"unsafe": {"enabled": True}},
+    }
+    listed = {one.role: one.field for one in list_endpoints(validate_manifest(manifest).spec)}
+    assert listed == {
+        "teacher": "synthesis.teacher.openai",
+        "judge": "synthesis.judge.openai",
+        "answerJudge": "evaluation.judge.openai",
+    }
+
+
+def test_every_block_that_names_an_endpoint_is_listed():
+    """A new place for an endpoint must come with its role."""
+
+    def find(model: type[ApiModel], path: str) -> Iterator[str]:
+        for field in model.model_fields.values():
+            block = get_block(field)
+            if block is OpenAITeacher:
+                yield f"{path}{field.alias}"
+            elif block is not None:
+                yield from find(block, f"{path}{field.alias}.")
+
+    assert set(find(FineTuneJobSpec, "")) == set(endpoints._ROLES)
 
 
 @pytest.mark.parametrize(
@@ -390,3 +465,8 @@ def test_the_page_about_judges_has_a_judge_to_copy(manifest):
     synthesis = validate_manifest(manifest).spec.synthesis
     assert synthesis.on_untrusted_filter == "judge"
     assert synthesis.list_endpoints()["synthesis.judge.openai"].find_prices().completion == 10
+    (block,) = re.findall(r"(?m)^    evaluation:\n(?:     .*\n)+", page.read_text())
+    del manifest["spec"]["synthesis"]
+    manifest["spec"]["data"]["task"] = "generation"
+    manifest["spec"] |= yaml.safe_load(block)
+    assert validate_manifest(manifest).spec.evaluation.judge.budget.max_cost == 5

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from aiohttp import web
 from kubernetes.aio import client
 
-from loam_operator.api import Api
+from loam_operator.api import Api, build_guard
 
 
 class ObjectServer:
@@ -56,7 +56,7 @@ class ObjectServer:
         return web.json_response(body)
 
     @contextlib.asynccontextmanager
-    async def serve(self) -> AsyncIterator[Api]:
+    async def serve(self, may_write: Callable[[], bool] = lambda: True) -> AsyncIterator[Api]:
         """Serve while the block runs; gives the operator's own connection to it."""
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self.answer)
@@ -64,6 +64,7 @@ class ObjectServer:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         configuration = client.Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")
+        configuration.trace_configs = [build_guard(may_write)]
         try:
             async with client.ApiClient(configuration) as connection:
                 yield Api(connection)

@@ -76,3 +76,21 @@ def test_no_child_is_there_without_a_config_map():
     kinds = {place.split("/")[-2] for place in server.objects}
     assert kinds - {"rayjobs"} == {path.rpartition("/")[2] for path in server.deleted}
     assert server.deleted[-1] == MAPS
+
+
+@pytest.mark.parametrize("forged", [{"data": {"job.yaml": "another"}}, {}])
+def test_a_manifest_that_can_be_changed_is_not_the_jobs(forged: dict[str, Any]):
+    """Who may write ConfigMaps, and knows the job's UID, can make one that looks like the job's: a
+    manifest that was taken on trust would get round the profile's teachers, outputs and budget."""
+
+    async def scenario() -> list[str]:
+        server = ObjectServer()
+        owner = {**make_owner("FineTuneJob", "job"), "uid": JOB.uid}
+        server.add(MAPS, name="job-manifest", uid="m", ownerReferences=[owner])
+        server.objects[f"{MAPS}/job-manifest"] |= forged
+        async with server.serve() as api:
+            with pytest.raises(ConflictError):
+                await ApiCluster(api, SETTINGS).create_attempt(JOB, Launch("prepare", 1))
+        return server.deleted
+
+    assert asyncio.run(scenario()) == [MAPS]

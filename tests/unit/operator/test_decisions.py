@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.unit.operator.world import (
     CHILDREN,
+    JUDGED,
     KEY,
     RUN_KEY,
     SPEC,
@@ -22,6 +23,7 @@ from loam_api.progress_document import ProgressDocument, ResultDocument
 from loam_api.status import MAX_ADMISSIONS, MAX_ATTEMPTS, MAX_MESSAGE_LENGTH
 from loam_operator.cache import Cache
 from loam_operator.checking import check_spec
+from loam_operator.costs import add_costs
 from loam_operator.decision import Launch
 from loam_operator.failures import FAILURES, FAILURES_BY_EXIT
 from loam_operator.judge import judge_attempt
@@ -155,6 +157,124 @@ def test_training_prepares_only_what_no_step_before_has(synthesis, workers, stat
     lane.world.update_ray_job(name, job_status="RUNNING", deployment_status="Running")
     lane.work()
     assert lane.state == state
+
+
+def run_until_step(lane: Lane, launches: list[Launch], step: str) -> None:
+    lane.work(1)
+    while launches[-1].step != step:
+        lane.act()
+        lane.work(1)
+
+
+def find_condition(lane: Lane, kind: str) -> str:
+    return str(next(one.status for one in lane.status.conditions if one.type == kind))
+
+
+def test_what_needs_no_gpu_after_the_training_is_a_step_of_its_own():
+    """A judge answers for minutes, in which as many GPUs as have trained would be held for it. The
+    job says that it is trained before that, and does not seem to begin anew."""
+    lane = Lane(**JUDGED, compute={"workers": {"min": 2, "max": 2}, "worker": {"gpus": 1}})
+    launches = lane.note_launches()
+    run_until_step(lane, launches, "train")
+    assert (lane.status.gpus, find_condition(lane, "Trained")) == ("2", "False")
+    run_until_step(lane, launches, "finish")
+    assert (lane.status.phase, lane.status.gpus) == ("Finishing", None)
+    assert "Attempt 3 (finish)" in lane.message
+    assert (find_condition(lane, "Trained"), find_condition(lane, "Published")) == ("True", "False")
+    lane.run_until("Succeeded")
+    spec = check_spec(lane.world.job)
+    steps = [(one.step, count_workers(one.step, spec), one.run_key) for one in launches]
+    assert steps == [("prepare", 0, ""), ("train", 2, RUN_KEY), ("finish", 0, RUN_KEY)]
+    after = lane.world.transitions.index("Training")
+    assert lane.world.transitions[after:] == ["Training", "Finishing", "Succeeded"]
+
+
+def suspend(lane: Lane, name: str) -> None:
+    lane.world.change_spec(suspend=True)
+    lane.run_until("Suspended")
+    lane.world.change_spec(suspend=False)
+
+
+def retry_after(exit_code: int, state: str) -> Any:
+    def fail(lane: Lane, name: str) -> None:
+        lane.run_until(state, exit_code)
+        lane.world.update_job(retry_token="again")
+
+    return fail
+
+
+def overrun(lane: Lane, name: str) -> None:
+    lane.world.seconds += 10_001
+    lane.run_until("DeadlineExceeded")
+    lane.world.update_job(retry_token="again")
+
+
+def readmit_by_queue(lane: Lane, name: str) -> None:
+    readmit(lane, name)
+
+
+@pytest.mark.parametrize(
+    ("disturb", "reasons"),
+    [
+        (lambda lane, name: lane.world.replace_head(name), ["HeadLost", "Succeeded"]),
+        (lambda lane, name: lane.world.delete_job_object(name), ["HeadLost", "Succeeded"]),
+        (
+            lambda lane, name: lane.world.kill_for_memory(name, "head"),
+            ["HostOutOfMemory", "Succeeded"],
+        ),
+        (lambda lane, name: lane.world.fail_ray_job(name, "exit code 1"), ["Unknown", "Succeeded"]),
+        (suspend, ["Suspended", "Succeeded"]),
+        (readmit_by_queue, ["Succeeded"]),
+        (retry_after(11, "BadCredentials"), ["BadCredentials", "Succeeded"]),
+        (retry_after(13, "BudgetSpent"), ["BudgetSpent", "Succeeded"]),
+        (overrun, ["DeadlineExceeded", "Succeeded"]),
+    ],
+    ids=[
+        *("head", "rayjob", "memory", "unknown", "suspend", "queue"),
+        *("credentials", "budget", "deadline"),
+    ],
+)
+def test_what_goes_wrong_after_the_training_trains_nothing_again(disturb: Any, reasons: list[str]):
+    """The workers would start, each with its GPU and the model, to find that nothing is left for
+    them: for a judge's key that was mistyped."""
+    lane = Lane(**JUDGED, activeDeadlineSeconds=10_000)
+    launches = lane.note_launches()
+    run_until_step(lane, launches, "finish")
+    for _ in range(2):
+        lane.act()
+        lane.work(1)
+    disturb(lane, "job-finish-a3")
+    lane.run_until("Succeeded")
+    assert {one.step for one in launches[2:]} == {"finish"}
+    assert lane.reasons == ["Succeeded", "Succeeded", *reasons]
+    assert find_condition(lane, "Published") == "True"
+
+
+def test_a_job_that_was_late_when_trained_only_finishes():
+    """The deadline ends it between two steps: what a retry by hand goes on with is the later."""
+    lane = Lane(**JUDGED, activeDeadlineSeconds=10_000)
+    launches = lane.note_launches()
+    run_until_step(lane, launches, "train")
+    lane.run_until("Finishing")
+    lane.act()
+    lane.world.seconds += 10_001
+    lane.work(1)
+    assert lane.state == "DeadlineExceeded"
+    lane.world.update_job(retry_token="again")
+    lane.run_until("Succeeded")
+    assert [one.step for one in launches] == ["prepare", "train", "finish"]
+
+
+def test_the_children_of_a_finished_job_go_after_their_time():
+    """One RayJob more than without a judge: it must not be the one that stays."""
+    lane = Lane(**JUDGED, clusterTTLSeconds=60)
+    lane.run_until("Succeeded")
+    assert len(lane.world.ray_jobs) == 3
+    lane.world.seconds += 61
+    for _ in range(3):
+        lane.work()
+        lane.act()
+    assert (lane.world.ray_jobs, lane.world.missing) == ({}, set(CHILDREN))
 
 
 def test_a_published_run_is_not_made_again():
@@ -655,6 +775,83 @@ def test_what_was_spent_is_shown_however_the_job_ends(end: str, exit_code: int, 
     lane.run_until(end, exit_code)
     assert lane.status.cost == cost
     assert cost.startswith(f"{lane.status.usage.teacher_requests}.")
+
+
+def run_priced(lane: Lane, state: str, exit_code: int = 0, **prices: Any) -> Any:
+    """The usage of a job that ended so, under a profile with these prices."""
+    lane.world.profiles = {"gpu": make_profile("gpu", default=True, **prices)}
+    lane.run_until(state, exit_code)
+    return lane.status.usage
+
+
+def test_gpus_are_priced_from_node_to_end():
+    """Whoever pays asks what a job has cost, not how long its status said Training: hours without
+    a node cost nothing, an image's minutes do, and so do attempts that failed."""
+    lane = Lane()
+    run_until_step(lane, lane.note_launches(), "train")
+    lane.world.seconds += 50_000  # in a queue for pods
+    usage = run_priced(lane, "Training", gpuHourPrice=360.0, currency="EUR")
+    assert usage is None or usage.gpu_seconds <= 10
+    started = lane.world.seconds
+    lane.world.seconds += 1000
+    lane.world.fail_ray_job("job-train-a2", "exit code 1")
+    lane.work(1)
+    first = lane.status.usage.gpu_seconds
+    assert 1000 <= first <= lane.world.seconds - started + 10
+    lane.run_until("Succeeded")
+    usage = lane.status.usage
+    assert usage.gpu_seconds > first
+    assert usage.gpu_cost == f"{usage.gpu_seconds / 10:.2f} EUR"
+    assert lane.status.cost == f"3.50 USD + {usage.gpu_cost}"
+
+
+def test_time_alone_is_no_write():
+    """GPU seconds grow by the second: told for their own sake they would be a write for each job
+    every half minute, for days in which nothing happens."""
+    lane = Lane()
+    run_priced(lane, "Training", gpuHourPrice=1.0)
+    lane.work()
+    before = lane.world.counts.total, lane.world.counts.progress
+    for _ in range(20):
+        lane.world.seconds += 60
+        lane.work(1)
+    assert (lane.world.counts.total, lane.world.counts.progress) == before
+
+
+def test_both_parts_of_the_cost_are_told_and_their_sum():
+    lane = Lane()
+    usage = run_priced(lane, "Succeeded", gpuHourPrice=360.0, currency="USD")
+    assert usage.teacher_cost == "2.50 USD"
+    assert usage.gpu_seconds > 0
+    assert usage.gpu_cost == f"{usage.gpu_seconds / 10:.2f} USD"
+    assert lane.status.cost == f"{2.5 + usage.gpu_seconds / 10:.2f} USD"
+
+
+def test_the_price_is_that_of_the_jobs_start():
+    """A price that is raised while a job runs would change what was agreed to."""
+    lane = Lane()
+    run_priced(lane, "Training", gpuHourPrice=360.0)
+    usage = run_priced(lane, "Succeeded", gpuHourPrice=1.0)
+    assert usage.gpu_cost == f"{usage.gpu_seconds / 10:.2f}"
+
+
+@pytest.mark.parametrize(
+    ("teacher", "gpus", "currency", "cost"),
+    [
+        ("1.50 USD", "2.25 USD", "USD", "3.75 USD"),
+        ("1.50", "2.25 EUR", "EUR", "3.75 EUR"),  # by the profile's prices
+        ("1.50", "2.25", "", "3.75"),
+        ("1.50 USD", "2.25 EUR", "EUR", "1.50 USD + 2.25 EUR"),
+        ("1.50 USD", "2.25", "", "1.50 USD + 2.25"),
+        ("", "2.25 EUR", "EUR", "2.25 EUR"),
+        ("1.50 USD", "", "EUR", "1.50 USD"),
+        ("9" * 64, "2.25 EUR", "EUR", "9" * 63 + "…"),
+    ],
+)
+def test_amounts_of_two_currencies_are_not_added(teacher, gpus, currency, cost):
+    """A sum of dollars and euros is no amount at all; what a pod writes for a cost may be
+    anything, and a status that is too long is written by nobody."""
+    assert add_costs(teacher, gpus, currency) == cost
 
 
 def test_each_exit_code_has_one_class():

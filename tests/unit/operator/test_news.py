@@ -26,8 +26,9 @@ class Reader:
         return [one.reason for one in self.news]
 
 
-def test_a_plain_job_is_told_stage_by_stage():
-    """Progress by the percent is no event: a job that trains for a week would fill the list."""
+def test_of_a_plain_job_only_the_end_is_told():
+    """What its phase shows anyway would be a write for each step of each job, and in the list it
+    would hide what a person has to know."""
     lane = Lane()
     reader = Reader(lane)
     lane.run_until("Training")
@@ -37,8 +38,21 @@ def test_a_plain_job_is_told_stage_by_stage():
     lane.work()
     assert lane.status.progress.summary == "train 6 %"
     lane.run_until("Succeeded")
-    assert reader.reasons == lane.world.transitions
-    assert {one.kind for one in reader.news} == {"Normal"}
+    assert [(one.kind, one.reason) for one in reader.news] == [("Normal", "Succeeded")]
+
+
+def test_that_trouble_is_over_is_told():
+    """A warning that stands there as the last word is taken for what is the matter still."""
+    lane = Lane()
+    reader = Reader(lane)
+    lane.world.refusal = "exceeded quota: team"
+    lane.work()
+    lane.world.refusal = ""
+    lane.run_until("Preparing")
+    assert [(one.kind, one.reason) for one in reader.news] == [
+        ("Warning", "QuotaExceeded"),
+        ("Normal", "Starting"),
+    ]
 
 
 def test_each_failure_is_told_with_its_reason_and_the_last_with_its_remedy():
@@ -50,7 +64,7 @@ def test_each_failure_is_told_with_its_reason_and_the_last_with_its_remedy():
     assert [one.reason for one in failures] == ["OutOfMemory", "OutOfMemory"]
     assert "as it went" in failures[0].message
     assert "qlora" in failures[1].message
-    assert reader.reasons.count("Starting") == 2
+    assert reader.reasons == ["OutOfMemory", "Starting", "OutOfMemory"]
 
 
 def test_waiting_suspension_and_a_retry_by_hand_are_told():

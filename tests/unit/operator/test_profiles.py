@@ -15,6 +15,7 @@ from tests.unit.operator.world import START, make_profile
 
 from loam_api.finetuneprofile import FineTuneProfileSpec, NamespaceSelector
 from loam_api.ports import METRICS_PORT
+from loam_api.synthesis_block import TokenPrices
 from loam_api.teacher_prices import LIST_PRICES
 from loam_operator.addresses import find_inner, is_under
 from loam_operator.admission import list_excesses
@@ -28,6 +29,7 @@ from loam_operator.pods import build_head_pod
 from loam_operator.profiles import Profile, matches
 from loam_operator.rayjob import build_ray_job
 from loam_operator.starting import SETTLING_SECONDS
+from loam_operator.views import view_pod
 
 
 def read_profile(**spec: Any) -> Profile:
@@ -167,6 +169,19 @@ JUDGED = {
 }
 
 
+def judge_answers(**budget: float) -> dict[str, Any]:
+    endpoint = JUDGED["judge"]["openai"]
+    priced = {"prices": {"prompt": 1.0, "completion": 1.0}} if "maxCost" in budget else {}
+    return {"judge": {"openai": {**endpoint, **priced}, "budget": budget}}
+
+
+ANSWERS_JUDGED = {
+    "data": {**LABELLED, "task": "generation"},
+    "synthesis": {"targetCount": 1, "teacher": PAID},
+    "evaluation": judge_answers(),
+}
+
+
 @pytest.mark.parametrize(
     ("rules", "spec", "words"),
     [
@@ -261,6 +276,49 @@ JUDGED = {
                 'openai.model: "m" has no price in teacherPrices',
                 "limits.teacherCost cannot be kept",
             ],
+        ),
+        (
+            {"allow": {"teachers": ["https://api.example"]}},
+            ANSWERS_JUDGED,
+            ['spec.evaluation.judge.openai.baseURL: "https://judge.example/v1" is not allowed'],
+        ),
+        (
+            {"allow": {"secrets": ["storage", "teacher"]}},
+            ANSWERS_JUDGED,
+            ['spec.evaluation.judge.openai.apiKeySecretRef.name: "k" is not allowed'],
+        ),
+        (
+            {"limits": {"teacherCost": 9.5}, "teacherPrices": [PRICE]},
+            ANSWERS_JUDGED,
+            ['spec.evaluation.judge.openai.model: "j" has no price in teacherPrices'],
+        ),
+        (
+            {"limits": {"teacherRequests": 10}},
+            {**ANSWERS_JUDGED, "evaluation": judge_answers(maxRequests=11)},
+            ["spec.evaluation.judge.budget.maxRequests: 11 is more than the 10"],
+        ),
+        (
+            {"limits": {"teacherTokens": 3000}},
+            {**ANSWERS_JUDGED, "evaluation": judge_answers(maxTokens=4000)},
+            ["spec.evaluation.judge.budget.maxTokens: 4000 is more than the 3000"],
+        ),
+        (
+            {
+                "limits": {"teacherCost": 9.5},
+                "teacherPrices": [PRICE, {**PRICE, "model": "j"}],
+            },
+            {**ANSWERS_JUDGED, "evaluation": judge_answers(maxCost=10)},
+            ["spec.evaluation.judge.budget.maxCost: 10 is more than the 9.5"],
+        ),
+        (
+            {"limits": {"teacherTokens": 1000}},
+            ANSWERS_JUDGED,
+            ["spec.evaluation.judge.maxTokens: 1024 is more than the 1000", "limits.teacherTokens"],
+        ),
+        (
+            {"limits": {"teacherTokens": 255}},
+            {"synthesis": {"targetCount": 1, "teacher": PAID}},
+            ["spec.synthesis.sampling.maxTokens: 256 is more than the 255", "limits.teacherTokens"],
         ),
         (
             {
@@ -576,6 +634,49 @@ def test_prices_of_the_profile_are_the_reports():
     assert job.spec["synthesis"]["teacher"]["openai"]["prices"] == {"prompt": 3, "completion": 15}
     unruled = apply_profile(replace(JOB, spec={**JOB.spec, "synthesis": spec}), Profile())
     assert unruled.spec["synthesis"]["teacher"] == OWN_PRICES
+
+
+@pytest.mark.parametrize("has_teacher", [True, False])
+def test_who_judges_answers_is_paid_within_the_limits(has_teacher: bool):
+    """A judge under no budget, or at prices that its job gives, is the way around the teacher's
+    limits; and it costs money also where nobody else is asked."""
+    profile = read_profile(
+        limits={"teacherTokens": 5000, "teacherRequests": 7, "teacherCost": 2.5},
+        teacherPrices=[PRICE, {**PRICE, "model": "j"}],
+    )
+    spec = {**ANSWERS_JUDGED, "evaluation": judge_answers(maxCost=1.5, maxTokens=9000)}
+    if not has_teacher:
+        spec = {**spec, "synthesis": {"targetCount": 1}}
+    job = replace(JOB, spec={**JOB.spec, **spec})
+    effective = check_spec(apply_profile(job, profile))
+    judge = effective.evaluation.judge
+    assert judge.openai.prices == TokenPrices(prompt=3.0, completion=15.0)
+    budget = {"max_requests": 7, "max_tokens": 5000, "max_cost": 1.5}
+    assert judge.budget.model_dump() == budget
+    given = effective.synthesis.budget.model_dump()
+    assert any(given.values()) == has_teacher
+    assert job.spec["evaluation"]["judge"]["budget"]["maxTokens"] == 9000
+
+
+@pytest.mark.parametrize("resource", ["amd.com/gpu", "nvidia.com/mig-1g.5gb"])
+def test_gpus_are_asked_for_by_their_clusters_name(resource: str):
+    """Pods that ask for a resource that no node has wait for ever; and what is asked for has to be
+    found again on the pods, or nobody counts it."""
+    job = replace(JOB, spec={**JOB.spec, "compute": {"worker": {"gpus": 1}}})
+    pods = get_pods(run_under(read_profile(pods={"worker": {"gpuResource": resource}}), job))
+    worker = get_container(pods["worker"])["resources"]
+    assert worker["limits"][resource] == worker["requests"][resource] == "1"
+    assert "nvidia.com/gpu" not in json.dumps(pods)
+    metadata = {"name": "p", "uid": "u", "resourceVersion": "1", **pods["worker"]["metadata"]}
+    assert view_pod({**pods["worker"], "metadata": metadata}).gpus == 1
+    assert "annotations" not in pods["head"]["metadata"]
+
+
+@pytest.mark.parametrize("resource", ["", "gpu", "nvidia.com/", "/gpu", "nvidia.com/gpu extra"])
+def test_a_resource_that_can_be_none_is_refused(resource: str):
+    """The API server would refuse each job's pods instead, long after the profile was written."""
+    with pytest.raises(ValueError, match="gpuResource"):
+        read_profile(pods={"worker": {"gpuResource": resource}})
 
 
 def test_workload_identity_replaces_the_jobs_own_account():

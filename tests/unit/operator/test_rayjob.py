@@ -22,7 +22,7 @@ from loam_operator.profiles import Profile
 from loam_operator.quantities import multiply_memory
 from loam_operator.rayjob import build_ray_job
 from loam_operator.settings import Settings
-from loam_operator.steps import STEPS
+from loam_operator.steps import STEPS, list_steps
 from loam_operator.views import view_job
 
 SETTINGS = Settings(image="registry.example/runtime:1", pull_secrets=("pull",))
@@ -129,6 +129,14 @@ def with_judge(secret: str, key: str) -> JobView:
     return replace(JOB, spec={**JOB.spec, "data": data, "synthesis": synthesis})
 
 
+def with_answer_judge(secret: str, key: str) -> JobView:
+    reference = {"name": secret, "key": key}
+    judge = {"baseURL": "https://judge.example/v1", "model": "j", "apiKeySecretRef": reference}
+    data = {**JOB.spec["data"], "task": "generation"}
+    spec = {**JOB.spec, "data": data, "evaluation": {"judge": {"openai": judge}}}
+    return replace(JOB, spec=spec)
+
+
 def find_mounted_keys(pod: dict[str, Any]) -> dict[str, list[str]]:
     """Secret and mount path -> its keys that the pod sees."""
     paths = {one["name"]: one["mountPath"] for one in get_container(pod)["volumeMounts"]}
@@ -166,6 +174,42 @@ def test_the_judges_key_is_beside_the_teachers(secret, key, mounted):
     assert find_mounted_keys(pod) == expected
 
 
+@pytest.mark.parametrize(
+    ("secret", "key", "by_step"),
+    [
+        (
+            *("judge", "K"),
+            {"prepare": {"teacher": ["KEY"], "judge": ["K"]}, "finish": {"judge": ["K"]}},
+        ),
+        (
+            *("teacher", "K"),
+            {"prepare": {"teacher": ["K", "KEY"]}, "finish": {"teacher": ["K"]}},
+        ),
+    ],
+)
+def test_who_judges_answers_is_asked_first_and_last(secret, key, by_step):
+    """Its key is needed before any GPU is asked for, to see whether it answers, and in the step
+    that asks it: there the teacher's is one that nobody needs, and what trains gets none."""
+    job = with_answer_judge(secret, key)
+    assert list_steps(check_spec(job)) == ("prepare", "train", "finish")
+    for step in STEPS:
+        for role, pod in get_pods(build(Launch(step, 1), job)).items():
+            wanted = by_step.get(step, {}) if role == "head" else {}
+            expected = {f"{name} /etc/loam/secrets/{name}": keys for name, keys in wanted.items()}
+            assert find_mounted_keys(pod) == expected, (step, role)
+
+
+def test_the_last_step_gets_what_the_first_has():
+    """A judge's answers are read by what has prepared the data: it needs as much memory."""
+    heads = [
+        get_container(get_pods(build(Launch(step, 1), with_answer_judge("j", "K")))["head"])
+        for step in ("prepare", "finish")
+    ]
+    assert heads[0]["resources"] == heads[1]["resources"]
+    steps = [one["value"] for head in heads for one in head["env"] if one["name"] == "LOAM_STEP"]
+    assert steps == ["prepare", "finish"]
+
+
 def test_a_judge_is_not_waited_for_with_a_gpu():
     """The base model writes on a GPU, and where it writes no endpoint's key may be."""
     job = with_judge("judge", "K")
@@ -174,7 +218,9 @@ def test_a_judge_is_not_waited_for_with_a_gpu():
         check_spec(replace(job, spec={**job.spec, "synthesis": synthesis}))
 
 
-@pytest.mark.parametrize(("step", "num_workers"), [("prepare", 0), ("generate", 2), ("train", 2)])
+@pytest.mark.parametrize(
+    ("step", "num_workers"), [("prepare", 0), ("generate", 2), ("train", 2), ("finish", 0)]
+)
 def test_no_gpu_is_held_by_what_needs_none(step, num_workers):
     """Idle GPUs are most of what such a cluster costs."""
     cluster = build(Launch(step, 1))["spec"]["rayClusterSpec"]

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.tools.cases import count_cases
-from tests.unit.operator.world import CHILDREN, Operator, World, make_profile
+from tests.unit.operator.world import CHILDREN, JUDGED, Operator, World, make_profile
 
 from loam_api.review import ANNOTATION, ROWS_ANNOTATION, RUN_ANNOTATION
 from loam_operator.history import find_live
@@ -56,17 +56,29 @@ class Job(RuleBasedStateMachine):
         deadline=st.sampled_from([0, 0, 600]),
         ttl=st.sampled_from([0, 60]),
         is_reviewed=st.booleans(),
+        is_judged=st.booleans(),
+        last_exit=EXITS,
     )
-    def apply(self, backoff: int, deadline: int, ttl: int, is_reviewed: bool) -> None:
+    def apply(
+        self,
+        backoff: int,
+        deadline: int,
+        ttl: int,
+        is_reviewed: bool,
+        is_judged: bool,
+        last_exit: int,
+    ) -> None:
         self.world = World()
         self.world.change_spec(
             backoffLimit=backoff, activeDeadlineSeconds=deadline, clusterTTLSeconds=ttl
         )
         if is_reviewed:
             self.world.change_spec(synthesis=REVIEWED)
+        if is_judged:
+            self.world.change_spec(**JUDGED)
         self.operators = [Operator(self.world), Operator(self.world)]
         self.disturbances = 1
-        self.was_retried = False
+        self.last_exit = last_exit
 
     def pick_ray_job(self, pick: int) -> str:
         names = sorted(self.world.ray_jobs)
@@ -247,14 +259,27 @@ class Job(RuleBasedStateMachine):
         assert self.world.counts.total <= 12 + 14 * last + 6 * self.disturbances
 
     def teardown(self) -> None:
-        """With the trouble over, every job comes to a true end, and then nothing is written."""
+        """With the trouble over, every job comes to a true end, and then nothing is written.
+
+        What fails behind the training is asked for once more: it is the last that can be seen.
+        """
         if not hasattr(self, "world"):
             return
-        world, operator = self.world, self.operators[0]
+        world = self.world
         world.foreign, world.refusal, world.crash_in = set(), "", None
         world.profiles = {}
         world.change_spec(suspend=False)
         world.update_job(review={ANNOTATION: "approved"})
+        self.run_to_end(self.last_exit)
+        if world.has_trained and self.find_phase() == "Failed":
+            world.update_job(retry_token="after the training")
+            self.run_to_end(0)
+            assert self.find_phase() == "Succeeded", world.transitions
+        self.check_quiet()
+
+    def run_to_end(self, last_exit: int) -> None:
+        """Let everybody act, the last step ending so, until the job and its children are gone."""
+        world, operator = self.world, self.operators[0]
         for _ in range(400):
             before = world.counts.total
             operator.hear_all()
@@ -263,14 +288,15 @@ class Job(RuleBasedStateMachine):
             if is_clean and self.is_ended() and world.counts.total == before:
                 break
             for name in sorted(world.ray_jobs):
-                world.advance_ray_job(name)
+                world.advance_ray_job(name, last_exit if "-finish-" in name else 0)
             world.collect_garbage()
             world.seconds += 20
-        state = read_state(read_status(world.job.status))
-        assert self.is_ended(), f"still {state} after: {world.transitions}"
+        assert self.is_ended(), f"still {self.find_phase()} after: {world.transitions}"
         assert not world.ray_jobs, "RayJobs outlived clusterTTLSeconds"
         assert world.missing == set(CHILDREN), "children outlived clusterTTLSeconds"
-        self.check_quiet()
+
+    def find_phase(self) -> str:
+        return str(read_status(self.world.job.status).phase)
 
     def is_ended(self) -> bool:
         state = read_state(read_status(self.world.job.status))

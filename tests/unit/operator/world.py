@@ -17,6 +17,7 @@ from loam_operator.admission import list_excesses
 from loam_operator.cache import Cache, Key
 from loam_operator.checking import check_spec
 from loam_operator.decision import Launch
+from loam_operator.history import find_live
 from loam_operator.names import name_attempt
 from loam_operator.observed import (
     Hint,
@@ -32,7 +33,7 @@ from loam_operator.profiles import find_profile
 from loam_operator.review import is_decided, refuses_all
 from loam_operator.states import INITIAL_STATES
 from loam_operator.status import MAX_STATUS_BYTES, measure_status, read_state, read_status
-from loam_operator.steps import REVIEW, TRAIN, list_steps
+from loam_operator.steps import FINISH, REVIEW, TRAIN, list_steps
 from loam_operator.throttle import ProgressThrottle
 from loam_operator.worker import ConflictError, GoneError, RefusedError, TakenError, Worker
 
@@ -52,7 +53,14 @@ STAGES = {
     "prepare": ("split",),
     "generate": ("synthesize",),
     "train": ("plan", "train", "evaluate"),
+    "finish": ("judge", "publish"),
 }
+# A job that is not done when its adapter is trained.
+JUDGED: dict[str, Any] = {
+    "data": {**SPEC["data"], "task": "generation"},
+    "evaluation": {"judge": {"openai": {"baseURL": "https://judge.example/v1", "model": "j"}}},
+}
+_GPU_STEPS = ("generate", "train")
 
 
 def make_profile(name: str, **spec: Any) -> ProfileView:
@@ -108,6 +116,7 @@ class World:
         self.claims: dict[tuple[int, str], str] = {}
         self.successes: set[int] = set()
         self.transitions: list[str] = []
+        self.has_trained = False  # and the status says so
         self.crash_in: int | None = None
         self.crash_after = False
         self.job: JobView | None = JobView("team", "job", "uid-job", 1, "1", spec=self.spec)
@@ -147,8 +156,9 @@ class World:
         after = _merge(self.job.status, patch)
         if after != self.job.status:
             self._check_status(before, after)
-            self.counts.status += set(patch) != {"progress"}
-            self.counts.progress += set(patch) == {"progress"}
+            is_progress = set(patch) <= {"progress", "usage", "cost"}
+            self.counts.status += not is_progress
+            self.counts.progress += is_progress
             self.update_job(status=after)
         self._maybe_crash()
         return self.job
@@ -222,7 +232,11 @@ class World:
             and not (pod.job_uid == self.job.uid and pod.attempt in self.successes)
         ]
         assert not working, f"attempt {launch.attempt} beside {working}"
-        if launch.step == TRAIN and REVIEW in list_steps(check_spec(self.job)):
+        steps = list_steps(check_spec(self.job))
+        if self.has_trained and FINISH in steps:
+            assert launch.step == FINISH, "GPUs for what is trained already"
+            assert launch.run_key, "the pods do not know which run they finish"
+        if launch.step == TRAIN and REVIEW in steps:
             assert is_decided(status), "trained on rows that nobody has looked at"
             assert launch.review, "the pods do not know what was decided"
 
@@ -261,6 +275,10 @@ class World:
             assert all(one.reason for one in after.attempts), "pods are held while a person reads"
         if after.review is not None and after.review != before.review:
             assert not refuses_all(after.review), "went on with rows that were refused"
+        self._check_finish(new.name, after)
+        if before.usage is not None:
+            assert after.usage is not None
+            assert after.usage.gpu_seconds >= before.usage.gpu_seconds, "GPU time was taken back"
         numbers = [attempt.number for attempt in after.attempts]
         assert numbers == sorted(set(numbers))
         assert len([one for one in after.attempts if not one.reason]) <= 1
@@ -273,6 +291,19 @@ class World:
         conditions = {condition.type: condition.status for condition in after.conditions}
         assert (conditions["Complete"] == "True") == (new.phase == "Succeeded")
         assert (conditions["Failed"] == "True") == (new.phase == "Failed")
+
+    def _check_finish(self, state: str, after: Any) -> None:
+        """With its adapter trained a job says so, and asks for no GPU any more."""
+        assert self.job is not None
+        ends = {(one.step, one.reason) for one in after.attempts}
+        self.has_trained |= (TRAIN, "Succeeded") in ends
+        live = find_live(after)
+        if live is None or live.step != FINISH:
+            return
+        assert self.has_trained, "finished what was not trained"
+        assert after.gpus is None
+        assert state != "Starting" or live.admissions, "a trained job seems to begin anew"
+        assert [one.status for one in after.conditions if one.type == "Trained"] == ["True"]
 
     def _maybe_crash(self, before: bool = False) -> None:
         """Die at the chosen call, before or after it has had its effect."""
@@ -351,6 +382,8 @@ class World:
             resource_version=self.make_version(),
             phase="Running",
             job_uid=one.owner_uid,
+            gpus=int(role == "worker" and one.step in _GPU_STEPS),
+            node_since=self.now(),
         )
 
     def advance_ray_job(self, name: str, exit_code: int = 0) -> None:
