@@ -1,6 +1,10 @@
 """Answers a second of a base model that is its own teacher, on one worker and on several.
 
     python benchmarks/self_teacher.py MODEL_FOLDER [--workers 1 2] [--answers 256] [--passes 3]
+        [--vllm PYTHON]
+
+With `--vllm` each number of workers is measured with transformers and with vLLM, pass by pass in
+turn: PYTHON is the interpreter of an environment that has it.
 
 Each number of workers first answers a pass that is not counted, in which all of them come up: let
 it take longer than a worker's start, half a minute. On a machine without GPUs the workers share
@@ -11,11 +15,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -23,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.tools.tiny_job import write_job
 
 from loam_runtime.manifest import load_manifest
+from loam_runtime.models.vllm_choice import VARIABLE, choose_engine
 from loam_runtime.observability.monitor import NullMonitor
 from loam_runtime.sources import fetch_sources
 from loam_runtime.steps.context import InputContext
@@ -56,26 +63,42 @@ def make_requests(first: int, count: int) -> list[TeacherRequest]:
     ]
 
 
-async def time_answers(teacher: Teacher, journal_dir: Path, passes: int, count: int) -> list[float]:
-    """Seconds of each pass; the first one is not counted."""
-    seconds = []
+async def time_answers(
+    teachers: Sequence[Teacher], journal_dir: Path, passes: int, count: int
+) -> list[list[float]]:
+    """Seconds of each teacher's passes; the first one is not counted."""
+    seconds: list[list[float]] = [[] for _ in teachers]
     async with Journal(journal_dir, "benchmark") as journal:
-        client = TeacherClient(teacher, journal, BudgetLedger())
+        clients = [TeacherClient(teacher, journal, BudgetLedger()) for teacher in teachers]
         for number in range(passes + 1):
-            started = time.perf_counter()
-            await client.ask_many(make_requests(number * count, count))
-            seconds.append(time.perf_counter() - started)
-        await teacher.close()
-    return seconds[1:]
+            for client, times in zip(clients, seconds, strict=True):
+                started = time.perf_counter()
+                await client.ask_many(make_requests(number * count, count))
+                times.append(time.perf_counter() - started)
+        for teacher in teachers:
+            await teacher.close()
+    return [times[1:] for times in seconds]
 
 
-def measure_rate(model: Path, num_workers: int, passes: int, count: int) -> float:
-    """Answers a second, the median of the passes."""
-    with tempfile.TemporaryDirectory() as scratch:
+@contextmanager
+def open_engine(context: InputContext, python: str) -> Iterator[Teacher]:
+    """The job's teacher by vLLM, or by transformers where `python` is empty."""
+    os.environ[VARIABLE] = python
+    with open_teacher(context, NullMonitor()) as teacher:
+        if python and teacher.endpoint == "self":
+            sys.exit(choose_engine(context.model_folder, context.device).reason)
+        yield teacher
+
+
+def measure_rates(
+    model: Path, num_workers: int, pythons: Sequence[str], passes: int, count: int
+) -> list[float]:
+    """Answers a second of each engine, the median of the passes."""
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         context = build_context(Path(scratch), model, num_workers)
-        with open_teacher(context, NullMonitor()) as teacher:
-            seconds = asyncio.run(time_answers(teacher, Path(scratch) / "journal", passes, count))
-    return count / statistics.median(seconds)
+        teachers = [stack.enter_context(open_engine(context, python)) for python in pythons]
+        seconds = asyncio.run(time_answers(teachers, Path(scratch) / "journal", passes, count))
+    return [count / statistics.median(times) for times in seconds]
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -84,16 +107,21 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--answers", type=int, default=256, help="of one pass")
     parser.add_argument("--passes", type=int, default=3)
+    parser.add_argument("--vllm", metavar="PYTHON", help="measure vLLM as well")
     return parser.parse_args(arguments)
 
 
 def main() -> None:
     given = parse_arguments()
+    engines = {"transformers": ""} | ({"vllm": given.vllm} if given.vllm else {})
     first = 0.0
     for num_workers in given.workers:
-        rate = measure_rate(given.model, num_workers, given.passes, given.answers)
-        first = first or rate
-        print(f"workers: {num_workers}  {rate:8.2f} answers/s  {rate / first:5.2f}x", flush=True)
+        pythons = list(engines.values())
+        rates = measure_rates(given.model, num_workers, pythons, given.passes, given.answers)
+        for engine, rate in zip(engines, rates, strict=True):
+            first = first or rate
+            times = f"{rate:8.2f} answers/s  {rate / first:5.2f}x"
+            print(f"workers: {num_workers}  {engine:<12}  {times}", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loam_api.exits import ExitCode
 from loam_api.progress_document import ResultDocument
 from loam_api.status import MAX_MESSAGE_LENGTH
-from loam_runtime.cluster_steps import describe_cost, prepare, use_workers
+from loam_runtime.cluster_steps import describe_cost, finish, prepare, use_workers
 from loam_runtime.errors import FencedError, LoamError, RunTakenError
 from loam_runtime.observability.config_map import ConfigMapProgress, ConfigMapWriter
 from loam_runtime.observability.progress import PlainProgress
@@ -36,7 +36,7 @@ class Attempt:
     """What the operator and KubeRay say of this attempt, by the environment.
 
     Attributes:
-        step: prepare, generate or train.
+        step: prepare, generate, train or finish.
         number: of the attempt, from 1.
         run_key: of the run, as the step `prepare` found it; "" before.
         job_uid: of the FineTuneJob.
@@ -134,6 +134,8 @@ def _do_step(
     this_try = Try(attempt.number, attempt.job_uid, attempt.ray_job_id)
     if attempt.step == "prepare":
         return prepare(job, base_dir, this_try, progress)
+    if attempt.step == "finish":
+        return finish(job, base_dir, this_try, progress, run_key=attempt.run_key)
     return use_workers(
         job,
         base_dir,
@@ -161,5 +163,16 @@ def describe_failure(exc: BaseException, spec: FineTuneJobSpec) -> ResultDocumen
     return ResultDocument(
         exit_code=int(code),
         message=message[:MAX_MESSAGE_LENGTH],
-        cost=describe_cost(spec, getattr(exc, "spent_cost", None)),
+        **_find_spending(exc, spec),
     )
+
+
+def _find_spending(exc: BaseException, spec: FineTuneJobSpec) -> dict[str, Any]:
+    """What the run's teacher has cost and was asked for, as far as the failure knows."""
+    if not isinstance(exc, LoamError):
+        return {}
+    return {
+        "cost": describe_cost(spec, exc.spent_cost),
+        "teacher_requests": exc.spent_requests,
+        "teacher_tokens": exc.spent_tokens,
+    }

@@ -2,7 +2,8 @@
 
 prepare: read, split, ask a remote teacher, and find out what training needs; without workers.
 generate: let the base model write rows that a person reviews, on the workers.
-train: all the rest, on the workers.
+train: all the rest, on the workers; in a job with a judge of answers, to the evaluation.
+finish: let that judge compare answers, report and publish; without workers, model and torch.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loam_api.endpoints import list_endpoints, needs_finish
 from loam_api.exits import ExitCode
 from loam_api.planning.choices import GIVEN
 from loam_api.planning.method import find_sure_choice
@@ -25,6 +27,7 @@ from loam_runtime.pipeline import (
     Try,
     build_context,
     find_outcome,
+    finish_stages,
     identify_run,
     lead_run,
     open_run,
@@ -33,8 +36,9 @@ from loam_runtime.pipeline import (
     take_lock,
 )
 from loam_runtime.remote import PipelineTask, run_on_worker
-from loam_runtime.sources import fetch_sources
+from loam_runtime.sources import Sources, fetch_sources
 from loam_runtime.steps.review import is_reviewed, record_decision
+from loam_runtime.steps.spending import add_spending
 from loam_runtime.storage.registry import resolve_uri
 from loam_runtime.training.run_address import RunAddress
 
@@ -61,11 +65,11 @@ def prepare(job: FineTuneJob, base_dir: Path, this_try: Try, progress: Progress)
     run = open_run(job, base_dir, run_key)
     outcome = find_outcome(job, base_dir, run_key)
     if outcome is not None:
-        return describe_run(run, run_key, outcome)
+        return describe_run(job.spec, run, run_key, outcome)
     with lead_run(run, job, this_try, progress, _METRICS) as monitor:
         outcome = find_outcome(job, base_dir, run_key)
         if outcome is not None:  # another job made it while its lock was waited for
-            return describe_run(run, run_key, outcome)
+            return describe_run(job.spec, run, run_key, outcome)
         context = build_context(job, base_dir, sources, run, run_key)
         stages = run_stages(context, monitor, _find_last_prepared(job.spec))
         facts = _measure_facts(context, stages)
@@ -104,10 +108,13 @@ def _find_method(spec: FineTuneJobSpec, facts: Facts) -> tuple[str, str]:
 
 
 def describe_cost(spec: FineTuneJobSpec, cost: float | None) -> str:
-    """What the teacher has cost, in its prices' currency where that is known; "" for unknown."""
+    """What the models that were asked have cost, with the currency of list prices; "" if unknown.
+
+    A job's own prices are of one currency, whose name nobody has said.
+    """
     if cost is None:
         return ""
-    is_own_currency = any(one.prices for one in spec.synthesis.list_endpoints().values())
+    is_own_currency = any(one.openai.prices for one in list_endpoints(spec))
     return f"{cost:.2f}" if is_own_currency else f"{cost:.2f} USD"
 
 
@@ -121,8 +128,9 @@ def _measure_facts(context: JobContext, stages: StageRunner) -> Facts:
     from loam_runtime.steps.plan import measure_facts
     from loam_runtime.steps.rows import read_tables
 
-    synthetic = stages.folders[1] if "synthesize" in stages.results else None
-    return measure_facts(context, read_tables(stages.folders[0], synthetic))
+    written = stages.outputs.get("synthesize")
+    synthetic = written.folder if written else None
+    return measure_facts(context, read_tables(stages.outputs["split"].folder, synthetic))
 
 
 def use_workers(
@@ -149,8 +157,9 @@ def use_workers(
         raise LoamError(f"The step {step} was started without the run that it belongs to.")
     run = open_run(job, base_dir, run_key)
     outcome = find_outcome(job, base_dir, run_key)
+    is_last = step == "train" and not needs_finish(job.spec)
     if outcome is None:
-        is_train = step == "train"
+        last_stage = STAGES[-1] if is_last else "evaluate" if step == "train" else "synthesize"
 
         def build_task() -> PipelineTask:
             take_lock(run, job, this_try)
@@ -160,35 +169,82 @@ def use_workers(
                 RunAddress(resolve_uri(job.spec.output.uri, base_dir), run_key, run.token),
                 num_pods=job.spec.compute.workers.max,
                 micro_batch_divisor=micro_batch_divisor,
-                last_stage=STAGES[-1] if is_train else "synthesize",
+                last_stage=last_stage,
             )
 
         with lead_run(run, job, this_try, progress, _METRICS) as monitor:
             record_decision(run, review)
             run_on_worker(build_task, monitor)
-        if not is_train:
+        if step != "train":
             return ResultDocument(exit_code=int(ExitCode.DONE), run_key=run_key)
+        if not is_last:
+            return describe_training(job.spec, run, run_key)
         outcome = find_outcome(job, base_dir, run_key)
     assert outcome is not None
-    return describe_run(run, run_key, outcome)
+    return describe_run(job.spec, run, run_key, outcome)
 
 
-def describe_run(run: RunStore, run_key: str, outcome: RunOutcome) -> ResultDocument:
+def finish(
+    job: FineTuneJob, base_dir: Path, this_try: Try, progress: Progress, *, run_key: str
+) -> ResultDocument:
+    """Everything behind the evaluation, on the head pod alone.
+
+    Neither the model nor the data are fetched: what the report says of them is in the run.
+
+    Args:
+        run_key: as the step `prepare` found it.
+
+    Raises:
+        LoamError: any failure that a user can meet; an adapter that is trained stays.
+    """
+    if not run_key:
+        raise LoamError("The step finish was started without the run that it belongs to.")
+    quiet_libraries()
+    run = open_run(job, base_dir, run_key)
+    outcome = find_outcome(job, base_dir, run_key)
+    if outcome is None:
+        with lead_run(run, job, this_try, progress, _METRICS) as monitor:
+            context = build_context(job, base_dir, Sources(Path(), {}, {}), run, run_key)
+            finish_stages(context, monitor)
+        outcome = find_outcome(job, base_dir, run_key)
+    assert outcome is not None
+    return describe_run(job.spec, run, run_key, outcome)
+
+
+def describe_run(
+    spec: FineTuneJobSpec, run: RunStore, run_key: str, outcome: RunOutcome
+) -> ResultDocument:
     """What the operator shows of a published run."""
-    plan = _read_result(run, "plan")
-    has_asked = run.exists("stages/synthesize.json")
-    usage = _get_usage(_read_result(run, "synthesize") if has_asked else None)
-    verdict = outcome.run["verdict"] or {}
+    texts = [part["text"] for part in (outcome.run["verdict"], outcome.run["judge"]) if part]
+    trained = describe_training(spec, run, run_key)
+    told = {"message": " ".join(texts)[:MAX_MESSAGE_LENGTH], "is_published": True}
+    return trained.model_copy(update=told)
+
+
+def describe_training(spec: FineTuneJobSpec, run: RunStore, run_key: str) -> ResultDocument:
+    """What the operator shows of a run whose adapter is trained and measured."""
+    plan, after = _read_result(run, "plan"), _read_result(run, "evaluate")
+    usage = _sum_usage(spec, run)
+    verdict = after.get("verdict") or {}
     return ResultDocument(
         exit_code=int(ExitCode.DONE),
         message=str(verdict.get("text", ""))[:MAX_MESSAGE_LENGTH],
         run_key=run_key,
-        is_published=True,
+        cost=describe_cost(spec, usage.get("spent_cost")),
         **_count_questions(usage),
         method=plan["method"],
         method_reason=_find_reason(plan)[:MAX_MESSAGE_LENGTH],
-        metrics=_find_metrics(_read_result(run, "baselines"), _read_result(run, "evaluate")),
+        metrics=_find_metrics(_read_result(run, "baselines"), after),
     )
+
+
+def _sum_usage(spec: FineTuneJobSpec, run: RunStore) -> dict[str, float]:
+    """Of all models that the run has asked, as far as their stages are done."""
+    synthesis, judge = (
+        _get_usage(_read_result(run, stage) if run.exists(f"stages/{stage}.json") else None)
+        for stage in ("synthesize", "judge")
+    )
+    return add_spending(spec, synthesis, judge)
 
 
 def _read_result(run: RunStore, stage: str) -> dict[str, Any]:

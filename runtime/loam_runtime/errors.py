@@ -6,6 +6,8 @@ enter (`raise StorageError(...) from exc`). Anything else that escapes is a bug 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from loam_api.exits import ExitCode
 
 
@@ -18,22 +20,31 @@ class LoamError(Exception):
 
     Attributes:
         spent_cost: what the run's teacher had cost by then; None where that is not known.
+        spent_requests, spent_tokens: what it had been asked for; 0 where that is not known.
     """
 
     exit_code = ExitCode.UNKNOWN
     spent_cost: float | None = None
+    spent_requests: int = 0
+    spent_tokens: int = 0
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.remedy = remedy
 
+    def note_spending(self, usage: Mapping[str, float]) -> None:
+        """Remember what the run had spent by then, over all its starts (`spent_*`)."""
+        self.spent_cost = usage.get("spent_cost")
+        self.spent_requests = int(usage.get("spent_requests", 0))
+        self.spent_tokens = int(usage.get("spent_tokens", 0))
+
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()
 
     def __reduce__(self):
         # Errors cross process boundaries (Ray); the default would lose the keyword.
-        return (_rebuild, (type(self), self.message, self.remedy))
+        return (_rebuild, (type(self), self.message, self.remedy), self.__dict__)
 
 
 def _rebuild(kind: type[LoamError], message: str, remedy: str) -> LoamError:

@@ -1,5 +1,5 @@
 """The way of a job, in order: seeds -> split -> synthesis -> review -> plan -> baselines ->
-training -> evaluation -> report -> publication. Read this file first.
+training -> evaluation -> judge of answers -> report -> publication. Read this file first.
 
 Everything durable is under the run's prefix in object storage; whoever runs the same job again
 goes on behind the last stage that was finished, and a finished job is left alone.
@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loam_api.endpoints import needs_finish
 from loam_api.run_key import compute_run_key
 from loam_runtime import RUNTIME_VERSION
 from loam_runtime.errors import LoamError
@@ -27,7 +28,7 @@ from loam_runtime.observability.logs import EventLog, configure_console_logging
 from loam_runtime.observability.metrics import Metrics
 from loam_runtime.observability.progress import Progress, open_progress
 from loam_runtime.observability.run_monitor import RunMonitor
-from loam_runtime.results import LatestRun
+from loam_runtime.results import LatestRun, describe_run_summary
 from loam_runtime.sources import fetch_sources
 from loam_runtime.stages import StageRunner
 from loam_runtime.storage.local import cache_dir, translate_os_errors
@@ -51,9 +52,13 @@ STAGES = (
     "baselines",
     "train",
     "evaluate",
+    "judge",
     "report",
     "publish",
 )
+
+
+DOWNLOAD = "download"  # what a worker does before the first of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +79,7 @@ class RunOutcome:
     def describe(self) -> str:
         """A few lines for a person."""
         before = ["This job is finished; nothing was done."] if self.was_finished else []
-        verdict = self.run["verdict"]["text"]
-        places = [f"Adapter: {self.run['adapter']}", f"Report:  {self.run['report']}"]
-        return "\n".join([*before, verdict, *places])
+        return "\n".join([*before, *describe_run_summary(self.run)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,19 +176,12 @@ def run_stages(
     context: JobContext, monitor: RunMonitor | RelayedMonitor, last: str = STAGES[-1]
 ) -> StageRunner:
     """The stages in order, to the last one wanted; each is skipped where this run has done it."""
-    from loam_runtime.steps import (
-        evaluate,
-        plan,
-        publish,
-        report,
-        review,
-        split,
-        synthesize,
-        train,
-    )
+    from loam_runtime.steps import evaluate, judge, plan, review, split, synthesize, train
 
     stages = StageRunner(context.run, context.work_dir, monitor)
     rows = stages.run("split", partial(split.split_data, context))
+    if needs_finish(context.job.spec) and context.has_keys:
+        judge.check_judge(context, rows.folder)
     if last == "split":
         return stages
     synthetic = None
@@ -214,15 +210,46 @@ def run_stages(
     before = stages.run("baselines", partial(evaluate.measure_baselines, context, rows.folder))
     context.release_base_model()
     trained = stages.run("train", partial(train.train_adapter, context, *folders, planned.result))
-    after = stages.run(
+    stages.run(
         "evaluate",
         partial(evaluate.measure_adapter, context, rows.folder, before, trained),
     )
-    outputs = report.RunOutputs(rows, synthetic, reviewed, planned, before, trained, after)
-    stages.run("report", partial(report.write_report, context, outputs, stages))
+    if last != "evaluate":
+        _publish_results(context, monitor, stages)
+    return stages
+
+
+def finish_stages(context: JobContext, monitor: RunMonitor) -> None:
+    """The stages behind the evaluation, where those before it were done by another process.
+
+    They load no model and not torch, and fetch of the run what they read alone.
+
+    Raises:
+        LoamError: an earlier stage is not done.
+    """
+    from loam_runtime.steps import review
+
+    stages = StageRunner(context.run, context.work_dir, monitor)
+    absent = {
+        "synthesize": context.job.spec.synthesis is None,
+        "review": not review.is_required(context.job),
+    }
+    for name in STAGES[: STAGES.index("judge")]:
+        if not absent.get(name):
+            stages.recall(name)
+    _publish_results(context, monitor, stages)
+
+
+def _publish_results(
+    context: JobContext, monitor: RunMonitor | RelayedMonitor, stages: StageRunner
+) -> None:
+    from loam_runtime.steps import judge, publish, report
+
+    if needs_finish(context.job.spec):
+        stages.run("judge", partial(judge.judge_answers, context, stages.outputs))
+    stages.run("report", partial(report.write_report, context, stages))
     with monitor.stage("publish"):
         publish.publish_run(context, stages)
-    return stages
 
 
 @contextmanager
@@ -295,7 +322,7 @@ def _monitor_run(
 ) -> Iterator[RunMonitor]:
     """Progress, metrics and structured log. The log of a killed start is stored by the next."""
     attempt = run.token  # grows with every start
-    metrics = Metrics(STAGES)
+    metrics = Metrics((DOWNLOAD, *STAGES))
     with ExitStack() as stack:
         upload_logs = partial(run.upload_folder, work_dir / "logs", "logs")
         stack.enter_context(_end_with(upload_logs, "The log of the run was not stored"))

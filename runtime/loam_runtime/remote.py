@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from loam_runtime.errors import InputError, LoamError, WorkersLostError
 from loam_runtime.observability.relay import Event, RelayedMonitor, Replay
+from loam_runtime.pipeline import DOWNLOAD
 from loam_runtime.training.run_address import RunAddress
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class _WatchedReplay(Replay):
 
     def __call__(self, event: Event) -> None:
         super().__call__(event)
-        is_done = event["call"] == "exit" and not event["error"]
+        # What a worker has downloaded goes with it.
+        is_done = event["call"] == "exit" and not event["error"] and event["stage"] != DOWNLOAD
         is_saved = event["call"] == "log" and event["args"][0] == "checkpoint"
         self.has_advanced = self.has_advanced or is_done or is_saved
 
@@ -160,7 +162,8 @@ def _run_stages(task: PipelineTask, monitor: RelayedMonitor) -> None:
     from loam_runtime.sources import fetch_sources
 
     quiet_libraries()
-    sources = fetch_sources(task.job.spec, task.base_dir)
+    with monitor.stage(DOWNLOAD):
+        sources = fetch_sources(task.job.spec, task.base_dir)
     if identify_run(task.job, sources) != task.run.run_key:
         raise InputError(
             "The model or the data has changed since the job began.",

@@ -59,20 +59,21 @@ class LatestRun:
             "job": manifest["job"],
             "runKey": self.run_key,
             "verdict": manifest["results"]["verdict"],
+            "judge": manifest["results"].get("judge"),
             "adapter": f"{self.uri}/adapter",
             "report": f"{self.uri}/report.html",
         }
 
     def describe(self) -> str:
         """The summary in a few lines."""
-        summary = self.summary()
-        return "\n".join(
-            (
-                summary["verdict"]["text"],
-                f"Adapter: {summary['adapter']}",
-                f"Report:  {summary['report']}",
-            )
-        )
+        return "\n".join(describe_run_summary(self.summary()))
+
+
+def describe_run_summary(summary: Mapping[str, Any]) -> list[str]:
+    """What `LatestRun.summary` gives, in a few lines: the verdict, the judge's, the places."""
+    judged = [summary["judge"]["text"]] if summary["judge"] else []
+    places = [f"Adapter: {summary['adapter']}", f"Report:  {summary['report']}"]
+    return [summary["verdict"]["text"], *judged, *places]
 
 
 def load_latest_run(job: FineTuneJob, base_dir: Path) -> LatestRun:

@@ -3,6 +3,8 @@
 A marker is the last thing a stage writes, so a stage that was killed has none and runs again
 (what it keeps for itself, such as a teacher journal or checkpoints, makes that cheap). Its key
 chains the markers before it: where an earlier stage comes out differently, later ones run anew.
+The files of a stage that was done before are fetched when a later one opens its folder, and not
+before: a pod that only writes the report has no room for merged weights.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from loam_runtime.errors import StorageError
+from loam_runtime.errors import LoamError, StorageError
 from loam_runtime.interrupts import raise_if_requested
 from loam_runtime.storage.base import NotFoundError
 from loam_runtime.storage.local import hash_file, translate_full_disk
@@ -30,27 +33,34 @@ if TYPE_CHECKING:
 StageFunction = Callable[[Path, "StageMonitor"], dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class StageOutput:
     """What a finished stage left.
 
     Attributes:
         result: JSON-able facts for the stages behind it.
-        folder: local folder with its files, laid out as under the run's prefix.
+        files: SHA-256 by path under the run's prefix.
         seconds: how long it took when it ran.
+        fetch: brings the files here, those that are missing, and returns their folder.
     """
 
     result: dict[str, Any]
-    folder: Path
+    files: dict[str, str]
     seconds: float
+    fetch: Callable[[], Path]
+
+    @cached_property
+    def folder(self) -> Path:
+        """Local folder with its files, laid out as under the run's prefix."""
+        return self.fetch()
 
 
 class StageRunner:
     """Runs stages in order and skips those that this run has already done.
 
     Attributes:
-        folders: the stages' folders, in order; a later one's file replaces an earlier one's.
-        results, seconds: by stage, of those that are done.
+        outputs: by stage, in order, of those that are done; a later one's file replaces an
+            earlier one's.
     """
 
     def __init__(self, run: RunStore, work_dir: Path, monitor: RunMonitor | RelayedMonitor) -> None:
@@ -58,9 +68,17 @@ class StageRunner:
         self._work_dir = work_dir
         self._monitor = monitor
         self._chain = ""
-        self.folders: list[Path] = []
-        self.results: dict[str, dict[str, Any]] = {}
-        self.seconds: dict[str, float] = {}
+        self.outputs: dict[str, StageOutput] = {}
+
+    @property
+    def results(self) -> dict[str, dict[str, Any]]:
+        """By stage, of those that are done."""
+        return {name: output.result for name, output in self.outputs.items()}
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By stage, of those that are done."""
+        return {name: output.seconds for name, output in self.outputs.items()}
 
     def run(self, name: str, function: StageFunction) -> StageOutput:
         """Return the stage's recorded output, or run it, store its files, and record it.
@@ -70,25 +88,46 @@ class StageRunner:
             KeyboardInterrupt: the run was told to stop during the stage before.
         """
         raise_if_requested()
-        key = hashlib.sha256(f"{self._chain}/{name}".encode()).hexdigest()[:16]
-        folder = self._work_dir / name
+        key = self._derive_key(name)
         marker = self._read_marker(name, key)
         if marker is None:
-            marker = self._execute(name, key, folder, function)
-        else:
-            self._restore_files(marker["files"], folder)
-            self._monitor.skip(name, "done by an earlier start of this run")
-        self._chain = hashlib.sha256(
-            json.dumps([key, marker["files"], marker["result"]], sort_keys=True).encode()
-        ).hexdigest()
-        self.folders.append(folder)
-        self.results[name] = marker["result"]
-        self.seconds[name] = marker["seconds"]
-        return StageOutput(marker["result"], folder, marker["seconds"])
+            marker = self._execute(name, key, function)
+            folder = self._work_dir / name
+            return self._note(name, marker, lambda: folder)
+        return self._skip(name, marker)
 
-    def _execute(
-        self, name: str, key: str, folder: Path, function: StageFunction
-    ) -> dict[str, Any]:
+    def recall(self, name: str) -> StageOutput:
+        """Return the recorded output of a stage that must have been done before.
+
+        Raises:
+            LoamError: it was not, or not behind the stages that are recorded.
+        """
+        marker = self._read_marker(name, self._derive_key(name))
+        if marker is None:
+            raise LoamError(
+                f"The stage {name} of this run is not done.",
+                remedy="Run the job again: it goes on with that stage.",
+            )
+        return self._skip(name, marker)
+
+    def _derive_key(self, name: str) -> str:
+        return hashlib.sha256(f"{self._chain}/{name}".encode()).hexdigest()[:16]
+
+    def _skip(self, name: str, marker: dict[str, Any]) -> StageOutput:
+        self._monitor.skip(name, "done by an earlier start of this run")
+        fetch = partial(self._restore_files, marker["files"], self._work_dir / name)
+        return self._note(name, marker, fetch)
+
+    def _note(self, name: str, marker: dict[str, Any], fetch: Callable[[], Path]) -> StageOutput:
+        self._chain = hashlib.sha256(
+            json.dumps([marker["key"], marker["files"], marker["result"]], sort_keys=True).encode()
+        ).hexdigest()
+        output = StageOutput(marker["result"], marker["files"], marker["seconds"], fetch)
+        self.outputs[name] = output
+        return output
+
+    def _execute(self, name: str, key: str, function: StageFunction) -> dict[str, Any]:
+        folder = self._work_dir / name
         shutil.rmtree(folder, ignore_errors=True)
         started = monotonic()
         with self._monitor.stage(name) as stage_monitor, translate_full_disk(folder):
@@ -111,7 +150,7 @@ class StageRunner:
             return None
         return marker if marker["key"] == key else None
 
-    def _restore_files(self, files: dict[str, str], folder: Path) -> None:
+    def _restore_files(self, files: dict[str, str], folder: Path) -> Path:
         for relative, digest in files.items():
             local = folder / relative
             if local.is_file() and hash_file(local) == digest:
@@ -121,3 +160,4 @@ class StageRunner:
                     f"{relative} of this run is not what its stage wrote.",
                     remedy="Delete the run's folder and run the job again.",
                 )
+        return folder

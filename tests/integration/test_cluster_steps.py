@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.tools.fault_teacher import serve_script
+from tests.tools.fault_teacher import Call, Reply, serve_script
+from tests.tools.free_text_job import is_trial, judge_well, write_free_text_job
 from tests.tools.tiny_job import write_examples, write_job
 
 from loam_api.review import SPOT_CHECK_FILE, ReviewDecision
@@ -18,6 +23,8 @@ from loam_runtime.manifest import load_manifest
 from loam_runtime.observability.progress import PlainProgress
 from loam_runtime.pipeline import STAGES, Try, open_run
 from loam_runtime.remote import PIPELINE_RESOURCE
+from loam_runtime.storage.registry import open_store
+from loam_runtime.storage.transfer import upload_folder
 from loam_runtime.synthesis.verdict_file import list_ids
 
 pytestmark = pytest.mark.timeout(900)
@@ -101,6 +108,7 @@ def test_a_lost_worker_is_followed_by_another(
     assert "baselines" in progress.started
     assert len(progress.started) > len(set(progress.started))
     assert progress.started.count("plan") == 1  # it was done when the worker was lost
+    assert progress.started[0] == "download"  # with its GPU in hand: nobody else would say so
     run = open_run(job, tmp_path, prepared.run_key)
     assert json.loads(run.get("lock.json"))["token"] >= 4  # prepare, and each start on a worker
     logged = b"".join(run.get(one.key) for one in run.list("logs")).decode()
@@ -174,3 +182,98 @@ def test_a_decision_reaches_the_rows_that_are_trained_on(
     kept = read_table(tmp_path / "kept.parquet")["id"]
     assert 0 < len(kept) < 10
     assert ids[0] not in kept
+
+
+FINISH = """
+import json, re, sys
+from pathlib import Path
+from loam_runtime.cluster_steps import finish
+from loam_runtime.errors import LoamError
+from loam_runtime.manifest import load_manifest
+from loam_runtime.observability.progress import PlainProgress
+from loam_runtime.pipeline import STAGES, Try
+
+path, run_key, attempt = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+this_try = Try(attempt, "uid", f"attempt {attempt}")
+try:
+    job, progress = load_manifest(path), PlainProgress(STAGES)
+    told = finish(job, path.parent, this_try, progress, run_key=run_key).model_dump(mode="json")
+except LoamError as error:
+    told = {"exit_code": int(error.exit_code), "spent_requests": error.spent_requests}
+heavy = sorted({"torch", "transformers", "ray"} & set(sys.modules))
+# Not getrusage: its maximum begins with that of the process that started this one.
+rss = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+print(json.dumps({**told, "heavy": heavy, "rss_mib": rss}))
+"""
+
+
+def finish_in_pod(manifest: Path, run_key: str, attempt: int) -> dict[str, Any]:
+    """The step `finish` in a process and with a disk of its own."""
+    cache = manifest.parent / f"pod-{attempt}"
+    done = subprocess.run(
+        [sys.executable, "-c", FINISH, str(manifest), run_key, str(attempt)],
+        env={**os.environ, "LOAM_CACHE": str(cache)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["heavy"] == []
+    assert told["rss_mib"] < 1024
+    assert not list(cache.rglob("*.safetensors"))
+    return told
+
+
+def test_a_judge_of_answers_is_asked_when_the_workers_are_gone(
+    # The bucket first: the nodes' processes inherit where it is.
+    s3_bucket: str,
+    nodes: RayNodes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """No GPU waits for a judge: the training ends before it is asked, and a small pod without torch
+    and without the weights does the rest. A pod that is lost in the middle has all its answers in
+    S3, and a step that is started once more asks and publishes nothing again."""
+    monkeypatch.setenv("LOAM_CACHE", str(tmp_path / "cache"))
+
+    def fail_after_trials(call: Call) -> Reply:
+        return judge_well(call) if is_trial(call.question) else Reply(status=404)
+
+    with serve_script(fail_after_trials) as server:
+        openai = {"baseURL": server.base_url, "model": "judge-9b"}
+        judge = {"openai": {**openai, "prices": {"prompt": 10, "completion": 20}}}
+        manifest = write_free_text_job(
+            tmp_path,
+            judge,
+            model={"uri": f"s3://{s3_bucket}/in/model"},
+            output={"uri": f"s3://{s3_bucket}/out"},
+        )
+        upload_folder(tmp_path / "model", open_store(f"s3://{s3_bucket}"), "in/model")
+        job = load_manifest(manifest)
+        prepared = prepare(job, tmp_path, Try(1, "uid", "a"), PlainProgress(STAGES))
+        assert server.num_requests == 1  # whether the judge is there, before a GPU is asked for
+        options: dict[str, Any] = {"run_key": prepared.run_key, "micro_batch_divisor": 1}
+        progress = PlainProgress(STAGES)
+        trained = use_workers(job, tmp_path, Try(2, "uid", "b"), progress, step="train", **options)
+        assert (trained.is_published, trained.method) == (False, "lora")
+        assert trained.metrics is not None
+        run = open_run(job, tmp_path, prepared.run_key)
+        assert run.exists("stages/evaluate.json")
+        assert not run.exists("stages/judge.json")
+        assert server.num_requests == 1
+
+        failed = finish_in_pod(manifest, prepared.run_key, 3)
+        assert failed["exit_code"] == 12
+        assert failed["spent_requests"] >= 40
+        server.script = judge_well
+        finished = finish_in_pod(manifest, prepared.run_key, 4)
+        num_asked = server.num_requests
+        again = finish_in_pod(manifest, prepared.run_key, 5)
+        assert server.num_requests == num_asked
+        assert server.num_repeated == 0
+    assert (finished["exit_code"], finished["is_published"]) == (0, True)
+    assert finished["teacher_requests"] >= 40
+    assert float(finished["cost"]) > 0
+    assert "The judge judge-9b" in finished["message"]
+    assert {**again, "rss_mib": 0} == {**finished, "rss_mib": 0}
+    assert run.is_finished()

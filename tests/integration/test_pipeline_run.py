@@ -63,6 +63,11 @@ def test_everything_promised_is_published(finished: Path) -> None:
         "evaluation/majority.jsonl",
     ):
         assert name in names
+    latency = read_json(run / "report.json")["evaluation"]["latency"]
+    ways = ["Base model", "Adapter on the base model", "Adapter merged into the base model"]
+    assert [way["name"] for way in latency] == ways
+    assert manifest["base"]["license"]["name"] == ""
+    assert "Base model: not stated" in (run / "adapter/README.md").read_text()
     assert (run / "_SUCCESS").exists()
     latest = json.loads((finished / "output" / "latest.json").read_text())
     assert latest["runKey"] == run.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,9 +89,11 @@ def test_another_jobs_run_is_told_and_ones_own_successor_is_not_talked_over(job)
 
 
 def test_what_was_spent_in_vain_is_told(job, tmp_path):
-    """A job that ends with its budget spent is the one whose owner asks first what it has cost."""
+    """A job that ends with its budget spent is the one whose owner asks first what it has cost. The
+    error may have come from a worker's process."""
     error = BudgetError("Spent.")
-    error.spent_cost = 1.234
+    error.note_spending({"spent_cost": 1.234, "spent_requests": 7, "spent_tokens": 4200})
+    error = pickle.loads(pickle.dumps(error))
     prices = {"prompt": 1.0, "completion": 2.0}
     for given, told in ({}, "1.23 USD"), ({"prices": prices}, "1.23"):
         remote = {"baseURL": "https://teacher.example/v1", "model": "m", **given}
@@ -99,9 +102,10 @@ def test_what_was_spent_in_vain_is_told(job, tmp_path):
         failure = describe_failure(error, spec)
         assert failure is not None
         assert failure.cost == told
+        assert (failure.teacher_requests, failure.teacher_tokens) == (7, 4200)
     unknown = describe_failure(BudgetError("Spent."), job.spec)
     assert unknown is not None
-    assert unknown.cost == ""
+    assert (unknown.cost, unknown.teacher_requests) == ("", 0)
 
 
 def test_attempt_is_read_from_the_environment():

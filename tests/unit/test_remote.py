@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 from ray.exceptions import WorkerCrashedError
 
 from loam_runtime import remote
 from loam_runtime.errors import WorkersLostError
+from loam_runtime.observability.monitor import NullMonitor
+from loam_runtime.pipeline import DOWNLOAD
 from loam_runtime.training import ray_adapter
 
 
@@ -20,6 +22,13 @@ class Monitor:
 
     def log(self, event: str, *, num_losses: int, message: str) -> None:
         self.losses.append(num_losses)
+
+
+class Stages:
+    """A monitor whose stages say nothing."""
+
+    def stage(self, name: str) -> AbstractContextManager[NullMonitor]:
+        return nullcontext(NullMonitor())
 
 
 class Workers:
@@ -48,6 +57,19 @@ def test_who_gets_on_may_lose_any_number(monkeypatch: pytest.MonkeyPatch, monito
     monkeypatch.setattr(remote, "_run_once", workers.run)
     remote.run_on_worker(lambda: None, monitor)
     assert monitor.losses == [1, 2, 0] * 5
+
+
+@pytest.mark.parametrize(
+    ("stage", "error", "has_advanced"),
+    [("split", "", True), ("split", "InputError: no", False), (DOWNLOAD, "", False)],
+)
+def test_only_what_is_stored_is_an_advance(stage: str, error: str, has_advanced: bool):
+    """What a worker has downloaded is lost with it: one that dies of a model that it can download
+    and not load would be started for ever."""
+    replay = remote._WatchedReplay(Stages())
+    replay({"call": "enter", "stage": stage})
+    replay({"call": "exit", "stage": stage, "error": error})
+    assert replay.has_advanced == has_advanced
 
 
 def test_who_does_not_get_on_ends(monkeypatch: pytest.MonkeyPatch, monitor: Monitor):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from loam_api.exits import ExitCode
-from loam_runtime.errors import InputError
+from loam_runtime.errors import InputError, LoamError, StorageError
 from loam_runtime.observability.relay import RelayedMonitor
 from loam_runtime.stages import StageRunner
 from loam_runtime.storage.registry import open_store
@@ -47,3 +47,51 @@ def test_other_errors_of_the_system_stay_what_they_are(stages: StageRunner) -> N
 
     with pytest.raises(ConnectionResetError):
         stages.run("split", fail)
+
+
+def write_file(folder: Path, monitor: object) -> dict[str, int]:
+    (folder / "adapter").mkdir()
+    (folder / "adapter" / "weights").write_bytes(b"many")
+    return {"number": 1}
+
+
+def restart(stages: StageRunner, work_dir: Path) -> StageRunner:
+    """Another process, with a disk of its own."""
+    return StageRunner(stages._run, work_dir, RelayedMonitor(lambda event: None))
+
+
+def test_files_are_fetched_by_who_opens_them(stages: StageRunner, tmp_path: Path) -> None:
+    """A small pod that only writes the report has no room for merged weights."""
+    stages.run("train", write_file)
+    again = restart(stages, tmp_path / "pod")
+    output = again.run("train", write_file)
+    assert (output.result, again.results) == ({"number": 1}, {"train": {"number": 1}})
+    assert list(output.files) == ["adapter/weights"]
+    assert not (tmp_path / "pod").exists()
+    assert (output.folder / "adapter" / "weights").read_bytes() == b"many"
+    assert output.folder == tmp_path / "pod" / "train"
+
+
+def test_a_file_that_is_not_what_its_stage_wrote_is_refused(
+    stages: StageRunner, tmp_path: Path
+) -> None:
+    """What was changed in the bucket must not be reported as the run's own."""
+    stages.run("train", write_file)
+    (tmp_path / "out" / "runs" / "run" / "adapter" / "weights").write_bytes(b"other")
+    output = restart(stages, tmp_path / "pod").recall("train")
+    with pytest.raises(StorageError, match="adapter/weights"):
+        _ = output.folder
+
+
+def test_a_stage_that_is_not_done_is_not_recalled(stages: StageRunner, tmp_path: Path) -> None:
+    """A step that comes behind the training must say that it came too early, and not report what
+    another chain of stages has left."""
+    with pytest.raises(LoamError, match="The stage split of this run is not done"):
+        stages.recall("split")
+    stages.run("split", lambda folder, monitor: {"rows": 1})
+    stages.run("train", write_file)
+    again = restart(stages, tmp_path / "pod")
+    with pytest.raises(LoamError, match="train"):
+        again.recall("train")  # its key holds the split's
+    assert again.recall("split").result == {"rows": 1}
+    assert again.recall("train").result == {"number": 1}

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loam_api.progress_document import ProgressDocument, ResultDocument, name_progress_key
+from loam_runtime.observability.monitor import WaitReason
 from loam_runtime.observability.work import Work
 
 if TYPE_CHECKING:
@@ -116,6 +117,14 @@ class ConfigMapProgress:
             summary = f"{stage} {_describe(work)}"
             seconds = work.estimate_seconds_left()
         self._tell(stage, summary, seconds)
+
+    def note_wait(self, reason: WaitReason, seconds: float) -> None:
+        self._inner.note_wait(reason, seconds)
+        name = f"{reason}_seconds"
+        with self._lock:
+            total = getattr(self._document, name) + seconds
+            self._document = self._document.model_copy(update={name: total})
+        self._is_new.set()
 
     def end_stage(self, stage: str, state: str, seconds: float) -> None:
         self._inner.end_stage(stage, state, seconds)

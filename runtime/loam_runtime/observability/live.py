@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
+from loam_runtime.observability.monitor import WaitReason
 from loam_runtime.observability.work import Work, format_duration, format_fields
 
 _MARKS = {
@@ -78,6 +79,9 @@ class LiveProgress:
             self._progress.update(
                 self._find_task(stage), completed=work.num_done, details=work.describe()
             )
+
+    def note_wait(self, reason: WaitReason, seconds: float) -> None:
+        pass  # The job's metrics have it.
 
     def end_stage(self, stage: str, state: str, seconds: float) -> None:
         with self._lock:

@@ -22,6 +22,7 @@ from prometheus_client import (
 PREFIX = "loam_"
 OTHER = "other"
 STAGES = (
+    "download",
     "prepare",
     "load",
     "split",
@@ -97,6 +98,12 @@ CATALOG: tuple[MetricSpec, ...] = (
     ),
     MetricSpec("checkpoints", "counter", "Checkpoints written."),
     MetricSpec("checkpoint_seconds", "counter", "Time spent writing checkpoints."),
+    MetricSpec(
+        "wait_seconds",
+        "counter",
+        "Time in which training waited, for its inputs or for a checkpoint to be stored.",
+        {"reason": ("download", "checkpoint")},
+    ),
     MetricSpec("checkpoint_bytes", "counter", "Size of the checkpoints written."),
 )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
+
+WaitReason = Literal["download", "checkpoint"]
 
 
 class StageMonitor(Protocol):
@@ -23,6 +25,9 @@ class StageMonitor(Protocol):
     def gauge(self, metric: str, /, value: float, **labels: str) -> None:
         """Set a gauge of `observability.metrics`, named without prefix."""
 
+    def note_wait(self, reason: WaitReason, seconds: float) -> None:
+        """The stage's devices have waited for so long, and computed nothing."""
+
 
 class NullMonitor:
     """Says nothing; the default where a part is used as a library."""
@@ -40,4 +45,7 @@ class NullMonitor:
         pass
 
     def gauge(self, metric: str, /, value: float, **labels: str) -> None:
+        pass
+
+    def note_wait(self, reason: WaitReason, seconds: float) -> None:
         pass

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TextIO
 
+from loam_runtime.observability.monitor import WaitReason
 from loam_runtime.observability.work import Work, format_duration, format_fields
 
 PLAIN_INTERVAL_SECONDS = 10.0
@@ -24,6 +25,9 @@ class Progress(Protocol):
 
     def advance(self, stage: str, n: int, fields: Mapping[str, object]) -> None:
         """`n` more units are done; `fields` are shown beside them."""
+
+    def note_wait(self, reason: WaitReason, seconds: float) -> None:
+        """Devices have waited for so long, and computed nothing."""
 
     def end_stage(self, stage: str, state: str, seconds: float) -> None:
         """`stage` is over after so many seconds: done, failed, interrupted or skipped."""
@@ -65,6 +69,9 @@ class PlainProgress:
             if now - self._printed_at.get(stage, now) >= PLAIN_INTERVAL_SECONDS:
                 self._printed_at[stage] = now
                 self._print(f"      {stage}: {work.describe()}")
+
+    def note_wait(self, reason: WaitReason, seconds: float) -> None:
+        pass  # The job's metrics have it; between these lines it would be noise.
 
     def end_stage(self, stage: str, state: str, seconds: float) -> None:
         with self._lock:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from loam_runtime.observability.monitor import StageMonitor
+    from loam_runtime.observability.monitor import StageMonitor, WaitReason
     from loam_runtime.observability.run_monitor import RunMonitor
 
 Event = dict[str, Any]
@@ -82,6 +82,9 @@ class _RelayedStage:
 
     def gauge(self, metric: str, /, value: float, **labels: str) -> None:
         self._send("gauge", metric, value, **labels)
+
+    def note_wait(self, reason: WaitReason, seconds: float) -> None:
+        self._send("note_wait", reason, seconds)
 
     def _send(self, call: str, *args: object, **fields: object) -> None:
         self._post({"call": call, "stage": self._stage, "args": args, "fields": fields})

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from loam_runtime.observability.logs import EventLog
 from loam_runtime.observability.metrics import Metrics
-from loam_runtime.observability.monitor import StageMonitor
+from loam_runtime.observability.monitor import StageMonitor, WaitReason
 from loam_runtime.observability.progress import Progress
 
 
@@ -113,6 +113,10 @@ class _StageMonitor:
 
     def gauge(self, metric: str, /, value: float, **labels: str) -> None:
         self._report(self._metrics.set_gauge, metric, value, labels)
+
+    def note_wait(self, reason: WaitReason, seconds: float) -> None:
+        self._progress.note_wait(reason, seconds)
+        self._metrics.count("wait_seconds", seconds, reason=reason)
 
     def _report(
         self, update: Callable[..., None], metric: str, value: float, labels: dict[str, str]

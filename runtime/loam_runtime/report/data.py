@@ -60,6 +60,9 @@ class Latency(TypedDict):
     p50_seconds: float
     p95_seconds: float
     tokens_per_second: float
+    num_requests: int
+    max_answer_tokens: int  # a longer right answer counts with its beginning
+    ratio: Estimate | None  # of its times to those of the first way, prompt by prompt
 
 
 class Evaluation(TypedDict):
@@ -71,6 +74,33 @@ class Evaluation(TypedDict):
     confusion: Confusion | None  # of the fine-tuned model; classification only
     predictions: list[Prediction]  # a sample, wrong ones first
     latency: list[Latency]
+
+
+class JudgeSample(TypedDict):
+    """One row that a judge compared two answers of."""
+
+    input: str
+    target: str  # the reference answer
+    tuned: str
+    baseline: str
+    outcome: str  # "win", "tie" or "loss" of the fine-tuned model's answer, with a word on why
+    reason: str  # in the judge's words, of both orders; "" where it gave none
+
+
+class JudgePart(TypedDict):
+    """What a judge of answers said; it stands beside the verdict."""
+
+    judge: str  # the model that was asked
+    text: str  # its verdict in words, complete sentences
+    is_assessable: bool  # False: not trusted, or too few rows were judged
+    prefers_tuned: bool | None  # None: the rows do not decide
+    trust_note: str  # how it did where the right answer is known; "" where it was not measured
+    num_judged: int
+    counts: dict[str, int]  # rows by "win", "tie", "loss", "unreadable", "unanswered"
+    num_inconsistent: int  # judged rows of which the two orders said different things
+    win_rate: Estimate | None  # ties half; None where no row was judged
+    baseline: str  # what the answers were compared with, as `ModelScores.name`
+    samples: list[JudgeSample]  # losses first
 
 
 class TrainingPart(TypedDict):
@@ -252,6 +282,7 @@ class ReportData(TypedDict):
     run_key: str
     verdict: Verdict | None
     evaluation: Evaluation | None
+    judge: JudgePart | None  # None in a job without one
     training: TrainingPart | None
     data: DataPart
     synthesis: SynthesisPart | None

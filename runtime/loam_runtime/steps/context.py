@@ -100,3 +100,8 @@ class JobContext(InputContext):
     work_dir: Path
     micro_batch_divisor: int = 1
     num_pods: int = 0
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether the keys of the job's endpoints are on this machine: a worker pod has none."""
+        return not self.num_pods

@@ -6,25 +6,23 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loam_runtime.data.export import read_json_lines, write_json_lines
 from loam_runtime.data.prompt import PromptContract
 from loam_runtime.evaluation.comparison import decide_verdict
 from loam_runtime.evaluation.evaluate import evaluate_model
-from loam_runtime.evaluation.latency import measure_latency
+from loam_runtime.evaluation.latency import measure_latencies
 from loam_runtime.evaluation.majority import majority_baseline
 from loam_runtime.evaluation.model_evaluation import ModelEvaluation, evaluate_predictions
+from loam_runtime.evaluation.servings import list_servings
 from loam_runtime.evaluation.shots import select_shots
 from loam_runtime.models.language_model import LanguageModel
 from loam_runtime.models.loading import load_published, load_tokenizer
+from loam_runtime.steps.predictions import TUNED, read_predictions, write_predictions
 from loam_runtime.steps.rows import JobTables, build_job_contract, read_tables
 
 if TYPE_CHECKING:
     from loam_runtime.observability.monitor import StageMonitor
     from loam_runtime.stages import StageOutput
     from loam_runtime.steps.context import JobContext
-
-NO_TEST = "There is no test set: nothing was measured."
-NUM_LATENCY_PROMPTS = 20
 
 
 def measure_baselines(
@@ -41,7 +39,7 @@ def measure_baselines(
         if name != "majority" or contract.labels
     ]
     for evaluation in measured:
-        _write_predictions(evaluation, out)
+        write_predictions(evaluation, out)
     return {"models": [evaluation.to_record() for evaluation in measured]}
 
 
@@ -60,32 +58,37 @@ def measure_adapter(
     if tables.test is None:
         return {"models": [], "latency": [], "verdict": None}
     tuned = _load_adapter(context, adapter, trained.result["quantization"])
-    after = _evaluate("tuned", tuned, context, contract, tables, monitor)
-    _write_predictions(after, out)
+    after = _evaluate(TUNED, tuned, context, contract, tables, monitor)
+    write_predictions(after, out)
     baselines = [_read_evaluation(before.folder, record) for record in before.result["models"]]
     verdict = decide_verdict(after, baselines, len(tables.test))
     (out / "evaluation" / "verdict.json").write_text(json.dumps(verdict.to_record(), indent=1))
     return {
         "models": [after.to_record()],
-        "latency": _measure_latency(tuned, context, contract, tables),
+        "latency": _measure_latency(tuned, context, contract, tables, trained),
         "verdict": verdict.to_record(),
     }
 
 
 def _measure_latency(
-    tuned: LanguageModel, context: JobContext, contract: PromptContract, tables: JobTables
+    tuned: LanguageModel,
+    context: JobContext,
+    contract: PromptContract,
+    tables: JobTables,
+    trained: StageOutput,
 ) -> list[dict[str, Any]]:
-    """How long answers take; nothing for plain text, whose rows ask for none."""
+    """How long answers take; nothing for plain text, whose rows ask for none.
+
+    The last use of `tuned`: see `list_servings`.
+    """
     if contract.task == "text":
         return []
-    latency = measure_latency(
-        tuned,
-        tables.test,
-        contract,
-        num_prompts=NUM_LATENCY_PROMPTS,
-        max_new_tokens=context.job.spec.evaluation.max_new_tokens,
-    )
-    return [{"name": "Fine-tuned", **latency.to_record()}]
+    is_quantized = bool(trained.result["quantization"])
+    merged = None
+    if is_quantized and (trained.folder / "merged").is_dir():
+        merged = _load_adapter(context, trained.folder / "merged", "")
+    servings = list_servings(tuned, merged, can_merge=not is_quantized)
+    return [one.to_record() for one in measure_latencies(servings, tables.test, contract)]
 
 
 def _measure_baseline(
@@ -135,17 +138,6 @@ def _load_adapter(context: JobContext, adapter: Path, quantization: str) -> Lang
         quantization=quantization,
     )
     return LanguageModel(model, load_tokenizer(adapter))
-
-
-def _write_predictions(evaluation: ModelEvaluation, out: Path) -> None:
-    folder = out / "evaluation"
-    folder.mkdir(exist_ok=True)
-    write_json_lines(evaluation.predictions, folder / f"{evaluation.name}.jsonl")
-
-
-def read_predictions(folder: Path, name: str) -> list[dict[str, Any]]:
-    """The answers that a step of this file wrote."""
-    return read_json_lines(folder / "evaluation" / f"{name}.jsonl")
 
 
 def _read_evaluation(folder: Path, record: dict[str, Any]) -> ModelEvaluation:

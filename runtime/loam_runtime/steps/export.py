@@ -76,5 +76,5 @@ def describe_base(context: JobContext, quantization: str) -> BaseModel:
         revision=model.revision,
         digest=context.sources.digests["model"],
         precision=quantization or context.precision,
-        license=find_base_license(context.model_folder),
+        license=find_base_license(context.sources.model),
     )

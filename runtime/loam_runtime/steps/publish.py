@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from loam_runtime.export.manifest import build_manifest, describe_files
-from loam_runtime.steps.export import describe_base
+from loam_runtime.steps.lineage import read_base
 
 if TYPE_CHECKING:
     from loam_runtime.stages import StageRunner
@@ -15,27 +15,30 @@ if TYPE_CHECKING:
 def publish_run(context: JobContext, stages: StageRunner) -> None:
     """Write manifest.json, `_SUCCESS` and `latest.json`, in this order."""
     results = stages.results
-    quantization = results["train"]["quantization"]
-    files: dict[str, dict[str, object]] = {}
-    for folder in stages.folders:
-        files |= describe_files(folder)
+    trained = results["train"]
+    # As they were stored: none is fetched to be hashed.
+    digests: dict[str, str] = {}
+    for output in stages.outputs.values():
+        digests |= output.files
+    sizes = {one.key: one.size for one in context.run.list()}
     synthesis = results.get("synthesize", {})
     context.run.publish(
         build_manifest(
             job=context.job.metadata.name,
             run_key=context.run_key,
             spec=context.job.spec.model_dump(mode="json", by_alias=True, exclude_none=True),
-            base=describe_base(context, quantization),
-            inputs=context.sources.digests,
+            base=read_base(trained["lineage"]),
+            inputs=trained["lineage"]["inputs"],
             split=results["split"],
             timings=stages.seconds,
             usage=synthesis.get("usage", {}),
-            files=files,
+            files=describe_files(digests, sizes),
             results={
                 "verdict": results["report"]["verdict"],
-                "verification": results["train"]["verification"],
-                "computePrecision": context.precision,
-                "quantization": quantization,
+                **({"judge": results["judge"]} if "judge" in results else {}),
+                "verification": trained["verification"],
+                "computePrecision": trained["config"]["precision"],
+                "quantization": trained["quantization"],
             },
         )
     )

@@ -12,13 +12,16 @@ from loam_runtime.data.export import read_json_lines
 from loam_runtime.export.card import CardFacts, render_card
 from loam_runtime.export.manifest import collect_versions
 from loam_runtime.report.build import build_report
-from loam_runtime.steps.evaluate import NO_TEST, read_predictions
-from loam_runtime.steps.export import describe_base
+from loam_runtime.steps.lineage import read_base
+from loam_runtime.steps.predictions import NO_TEST, read_predictions
 from loam_runtime.steps.report_data import MODEL_NAMES, Outputs, build_report_data
+from loam_runtime.steps.report_judge import describe_judge
 from loam_runtime.steps.report_review import read_spot_check
 from loam_runtime.steps.rows import JobTables, read_tables
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from loam_runtime.observability.monitor import StageMonitor
     from loam_runtime.stages import StageOutput, StageRunner
     from loam_runtime.steps.context import JobContext
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunOutputs:
-    """What each stage left; `synthesis` and `review` are None in a job without one."""
+    """What each stage left; `synthesis`, `review` and `judge` are None in a job without one."""
 
     split: StageOutput
     synthesis: StageOutput | None
@@ -35,6 +38,21 @@ class RunOutputs:
     baselines: StageOutput
     training: StageOutput
     evaluation: StageOutput
+    judge: StageOutput | None
+
+    @classmethod
+    def collect(cls, outputs: Mapping[str, StageOutput]) -> RunOutputs:
+        """From the stages' outputs by name."""
+        return cls(
+            split=outputs["split"],
+            synthesis=outputs.get("synthesize"),
+            review=outputs.get("review"),
+            plan=outputs["plan"],
+            baselines=outputs["baselines"],
+            training=outputs["train"],
+            evaluation=outputs["evaluate"],
+            judge=outputs.get("judge"),
+        )
 
     @property
     def rows(self) -> StageOutput | None:
@@ -43,13 +61,18 @@ class RunOutputs:
 
 
 def write_report(
-    context: JobContext, run: RunOutputs, stages: StageRunner, out: Path, monitor: StageMonitor
+    context: JobContext, stages: StageRunner, out: Path, monitor: StageMonitor
 ) -> dict[str, Any]:
     """Write `report.html`, `report.json` and the adapter's `README.md`."""
-    job = context.job
+    job, run = context.job, RunOutputs.collect(stages.outputs)
+    inputs, base = (
+        run.training.result["lineage"]["inputs"],
+        read_base(run.training.result["lineage"]),
+    )
     tables = read_tables(run.split.folder, run.rows.folder if run.rows else None)
     lineage = {
-        **{f"{role} SHA-256": digest for role, digest in context.sources.digests.items()},
+        "base model's licence": str(base.license),
+        **{f"{role} SHA-256": digest for role, digest in inputs.items()},
         **{f"{name} version": version for name, version in collect_versions().items()},
         "seed": str(job.spec.training.seed),
     }
@@ -71,6 +94,9 @@ def collect_outputs(run: RunOutputs, tables: JobTables) -> Outputs:
     names = [(run.baselines, record["name"]) for record in run.baselines.result["models"]]
     names += [(run.evaluation, record["name"]) for record in run.evaluation.result["models"]]
     rejected = run.synthesis.folder / "rejected" / "synthetic.jsonl" if run.synthesis else None
+    predictions = {name: read_predictions(stage.folder, name) for stage, name in names}
+    test = iterate_examples(tables.test) if tables.test is not None else ()
+    inputs = {row.id: row.input or row.target for row in test}
     return Outputs(
         split=run.split.result,
         synthesis=_describe_synthesis(run),
@@ -78,10 +104,8 @@ def collect_outputs(run: RunOutputs, tables: JobTables) -> Outputs:
         baselines=run.baselines.result,
         training=run.training.result,
         evaluation=run.evaluation.result,
-        inputs={row.id: row.input or row.target for row in iterate_examples(tables.test)}
-        if tables.test is not None
-        else {},
-        predictions={name: read_predictions(stage.folder, name) for stage, name in names},
+        inputs=inputs,
+        predictions=predictions,
         kept=[
             {"input": row.input, "target": row.target, "reason": ""}
             for row in (iterate_examples(tables.synthetic) if tables.synthetic is not None else ())
@@ -91,6 +115,8 @@ def collect_outputs(run: RunOutputs, tables: JobTables) -> Outputs:
             *_read_lines(run.review.folder / "rejected" / "review.jsonl" if run.review else None),
         ],
         spot_check=read_spot_check(run.synthesis, run.review),
+        judge=describe_judge(run.judge, inputs, predictions, MODEL_NAMES),
+        judge_usage=run.judge.result["usage"] if run.judge else {},
         bad_rows=_read_lines(run.split.folder / "rejected" / "seeds.jsonl"),
     )
 
@@ -108,6 +134,7 @@ def describe_card(context: JobContext, run: RunOutputs) -> CardFacts:
     spec = context.job.spec
     models = [*run.evaluation.result["models"], *run.baselines.result["models"]]
     verdict = run.evaluation.result["verdict"]
+    judged = [run.judge.result["text"]] if run.judge else []
     rows = run.training.result["numRows"]
     teacher = ""
     if spec.synthesis:
@@ -115,10 +142,10 @@ def describe_card(context: JobContext, run: RunOutputs) -> CardFacts:
         teacher = remote.model if remote else "the base model itself"
     return CardFacts(
         name=context.job.metadata.name,
-        base=describe_base(context, run.training.result["quantization"]),
+        base=read_base(run.training.result["lineage"]),
         task=spec.data.task,
         method=run.plan.result["method"],
-        verdict=verdict["text"] if verdict else NO_TEST,
+        verdict=" ".join([verdict["text"] if verdict else NO_TEST, *judged]),
         num_seed_rows=rows["real"],
         description=spec.data.description,
         labels=tuple(run.split.result["labels"]),

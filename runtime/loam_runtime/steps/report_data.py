@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from loam_runtime.report.data import (
     Confusion,
     DataPart,
     Evaluation,
+    JudgePart,
     Prediction,
     ReportData,
     Sample,
@@ -62,6 +63,7 @@ class Outputs:
         predictions: answers by model name ("tuned", "zeroShot", ...).
         kept, rejected, bad_rows: rows of the synthesis, and of the user's files.
         spot_check: what a person was shown and said.
+        judge, judge_usage: what the judge of answers said, and what it was asked for.
     """
 
     split: dict[str, Any]
@@ -76,6 +78,8 @@ class Outputs:
     rejected: list[dict[str, Any]]
     bad_rows: list[dict[str, Any]]
     spot_check: SpotCheckPart | None = None
+    judge: JudgePart | None = None
+    judge_usage: dict[str, float] = field(default_factory=dict)
 
 
 def build_report_data(
@@ -95,6 +99,7 @@ def build_report_data(
         run_key=run_key,
         verdict=_describe_verdict(outputs.evaluation["verdict"]),
         evaluation=_describe_evaluation(job, outputs),
+        judge=outputs.judge,
         training={
             "method": outputs.plan["method"],
             **{name: training[name] for name in _TRAINING_FIELDS},
@@ -293,12 +298,26 @@ def _describe_cost(job: FineTuneJob, outputs: Outputs) -> dict[str, str]:
     return facts
 
 
+def _describe_judge_usage(usage: dict[str, float]) -> dict[str, str | float]:
+    """What the judge of answers was asked for, over all starts of the run."""
+    if not usage:
+        return {}
+    facts: dict[str, str | float] = {
+        "requests to the judge of answers": usage["spent_requests"],
+        "tokens of the judge of answers": usage["spent_tokens"],
+    }
+    if "spent_cost" in usage:
+        facts["cost of the judge of answers"] = f"{usage['spent_cost']:.4f}"
+    return facts
+
+
 def describe_usage(job: FineTuneJob, outputs: Outputs) -> list[Any]:
     """What the run has used, in requests, money, seconds and tokens, as the report shows it."""
     usage = outputs.synthesis["usage"] if outputs.synthesis else {}
     training = outputs.training["training"]
     facts = {name: usage[key] for key, name in _USAGE_NAMES.items() if usage.get(key)}
     facts |= _describe_cost(job, outputs)
+    facts |= _describe_judge_usage(outputs.judge_usage)
     facts["training seconds"] = round(training["train_seconds"], 1)
     facts["training tokens"] = training["num_tokens"]
     return [{"name": name, "value": str(value)} for name, value in facts.items()]

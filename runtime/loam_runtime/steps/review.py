@@ -221,7 +221,8 @@ def _refit_classifier(
     context: JobContext, train: Sequence[Example], synthetic: Path, rows: Sequence[Example]
 ) -> QualityFilter:
     """The quality classifier of the synthesis, with the verdicts as further labels."""
-    from loam_runtime.synthesis.filters.quality import KnownRows, QualityFilter
+    from loam_runtime.synthesis.filters.quality import QualityFilter
+    from loam_runtime.synthesis.filters.quality_rows import KnownRows
 
     spec, decision = context.job.spec, _read_decision(context.run)
     by_id = {row.id: row for row in rows}
@@ -235,6 +236,7 @@ def _refit_classifier(
             approved=[by_id[one] for one in decision.good_rows],
             rejected=[by_id[one] for one in decision.rejected_rows],
         ),
+        database=context.sources.database if spec.synthesis.filters.structured.enabled else None,
     )
 
 

@@ -61,7 +61,7 @@ def draw_rows(
 ) -> SynthesisResult:
     """Synthesize with the job's teacher, journal and seed."""
     spec = context.job.spec
-    folder = cache_dir() / "teacher" / context.job.metadata.namespace
+    folder = locate_journals(context)
     with open_teacher(context, monitor) as teacher:
         return synthesize(
             train,
@@ -73,14 +73,19 @@ def draw_rows(
             held_out=held_out,
             seed=spec.training.seed,
             journal_dir=folder / "journal",
-            journal_store=open_store(_locate_answers(context, folder)),
+            journal_store=open_store(locate_answers(context, folder)),
             database=context.sources.database,
             explains=spec.explains_seeds,
             monitor=monitor,
         )
 
 
-def _locate_answers(context: InputContext, folder: Path) -> str:
+def locate_journals(context: InputContext) -> Path:
+    """This machine's folder of all that the namespace's jobs have asked."""
+    return cache_dir() / "teacher" / context.job.metadata.namespace
+
+
+def locate_answers(context: InputContext, folder: Path) -> str:
     """Where answers outlive the run: the next job that asks the same pays nothing.
 
     On one machine that is its disk; a pod's disk goes with the pod, so there it is the output.
@@ -95,24 +100,38 @@ def _locate_answers(context: InputContext, folder: Path) -> str:
 
 @contextmanager
 def open_teacher(context: InputContext, monitor: StageMonitor) -> Iterator[Teacher]:
-    """The teacher that the manifest names; the base model is on all of the job's workers."""
+    """The teacher that the manifest names; the base model is on all of the job's workers.
+
+    What runs the base model, vLLM or transformers, is decided here, once for all workers.
+    """
     spec = context.job.spec
     if spec.synthesis.teacher.kind != "self":
         yield connect(spec.synthesis.teacher.openai)
         return
     name, num_workers = context.sources.digests["model"], spec.compute.workers.max
-    if num_workers == 1:
+
+    from loam_runtime.models.vllm_choice import VLLM_BATCH, choose_engine
+
+    engine = choose_engine(context.model_folder, context.device)
+    monitor.log("teacher_engine", engine=engine.name, message=engine.reason)
+    if num_workers == 1 and not engine.python:
         yield SelfTeacher(context.base_model, name)
         return
 
-    from loam_runtime.model_workers import open_model_pool
+    from loam_runtime.model_workers import open_model_pool, open_vllm_pool
 
     def note_loss(reason: str) -> None:
         monitor.log("worker_lost", message=reason)
 
+    # One batch in work and one that waits for each worker, so that none waits for this process.
+    concurrency = 2 * num_workers
+    if engine.python:
+        options = {"batch_size": VLLM_BATCH, "endpoint": "self, vllm"}
+        with open_vllm_pool(context, num_workers, note_loss, engine.python) as pool:
+            yield SelfTeacher(pool, name, concurrency=concurrency, **options)
+        return
     with open_model_pool(context, num_workers, note_loss) as pool:
-        # One batch in work and one that waits for each worker, so that none waits for this process.
-        yield SelfTeacher(pool, name, concurrency=2 * num_workers)
+        yield SelfTeacher(pool, name, concurrency=concurrency)
 
 
 def connect(remote: OpenAITeacher) -> Teacher:

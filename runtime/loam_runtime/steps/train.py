@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loam_runtime.errors import InputError
-from loam_runtime.steps.export import choose_quantization, export_model
+from loam_runtime.steps.export import choose_quantization, describe_base, export_model
+from loam_runtime.steps.lineage import record_lineage
 from loam_runtime.steps.rows import (
     JobTables,
     build_training_contract,
@@ -64,6 +65,7 @@ def train_adapter(
     verification = export_model(
         context, contract, config.method, Path(result.adapter_dir), out, monitor
     )
+    quantization = choose_quantization(config.method)
     training = out / "training"
     training.mkdir()
     (training / "result.json").write_text(json.dumps(result.to_dict()))
@@ -72,7 +74,8 @@ def train_adapter(
         "config": config.to_dict(),
         "verification": verification,
         "numRows": counts,
-        "quantization": choose_quantization(config.method),
+        "quantization": quantization,
+        "lineage": record_lineage(describe_base(context, quantization), context.sources.digests),
     }
 
 

@@ -19,6 +19,9 @@ class TrainingEvents:
         if handle:
             handle(event)
 
+    def _on_download(self, event: dict[str, Any]) -> None:
+        self._monitor.note_wait("download", event["seconds"])
+
     def _on_start(self, event: dict[str, Any]) -> None:
         self._monitor.start(event["num_steps"], "steps")
         if event["step"]:
@@ -43,4 +46,5 @@ class TrainingEvents:
         self._monitor.count("checkpoints")
         self._monitor.count("checkpoint_seconds", event["seconds"])
         self._monitor.count("checkpoint_bytes", event["bytes"])
+        self._monitor.note_wait("checkpoint", event["waited_seconds"])
         self._monitor.log("checkpoint", **{k: v for k, v in event.items() if k != "event"})

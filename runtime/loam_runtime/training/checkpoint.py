@@ -18,7 +18,7 @@ import re
 import shutil
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,11 +54,17 @@ class CheckpointStorage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SavedCheckpoint:
-    """One finished upload, as reported to the user."""
+    """One finished upload, as reported to the user.
+
+    Attributes:
+        seconds: from its first byte on the local disk to its last in the storage.
+        waited_seconds: the part of them in which training stood still.
+    """
 
     step: int
     seconds: float
     num_bytes: int
+    waited_seconds: float = 0.0
 
 
 class CheckpointStore:
@@ -76,6 +82,7 @@ class CheckpointStore:
         self._keep_last = keep_last
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._upload: Future[SavedCheckpoint] | None = None
+        self._write_seconds = 0.0  # of what is uploaded
 
     def save(
         self, step: int, tensors: Tensors, loop: dict[str, Any], distributed: Distributed, best: int
@@ -103,6 +110,7 @@ class CheckpointStore:
         folder = self._work_dir / f"step-{step:08d}"
         name = name_shard(distributed.rank, num_shards)
         self._write(folder, tensors, loop if distributed.is_main else None, name)
+        self._write_seconds = time.perf_counter() - start
         self._upload = self._executor.submit(
             self._finish_save, step, folder, distributed.rank, num_shards, best, start
         )
@@ -146,7 +154,9 @@ class CheckpointStore:
         if not self._upload:
             return None
         upload, self._upload = self._upload, None
-        return upload.result()
+        start = time.perf_counter()
+        saved = upload.result()
+        return replace(saved, waited_seconds=self._write_seconds + time.perf_counter() - start)
 
     def latest(self) -> int | None:
         """The newest complete checkpoint's step."""

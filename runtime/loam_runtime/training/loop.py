@@ -289,7 +289,13 @@ class Recipe:
 
     def _report_save(self, saved: SavedCheckpoint | None) -> None:
         if saved:
-            self._emit("checkpoint", step=saved.step, seconds=saved.seconds, bytes=saved.num_bytes)
+            self._emit(
+                "checkpoint",
+                step=saved.step,
+                seconds=saved.seconds,
+                waited_seconds=saved.waited_seconds,
+                bytes=saved.num_bytes,
+            )
 
     def finish(self, output_dir: Path) -> TrainResult:
         """Return to the best weights and write what is published."""

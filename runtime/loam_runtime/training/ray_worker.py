@@ -92,14 +92,23 @@ def _make_portable(exc: Exception) -> LoamError:
     return kind(f"Training failed: {type(exc).__name__}: {exc}")
 
 
+def _tell_download(distributed: Distributed, line: _Line, seconds: float) -> None:
+    """All wait for whoever downloads longest; who is on the driver's machine has everything."""
+    longest = -distributed.min(-seconds)[0]
+    if distributed.is_main and longest:
+        line.post({"event": "download", "seconds": longest})
+
+
 def _train(task: WorkerTask, distributed: Distributed, line: _Line) -> dict[str, Any] | None:
     context = ray.train.get_context()
     if distributed.device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
     run = task.run.open()
     is_with_driver = ray.get_runtime_context().get_node_id() == task.driver_node
+    started = time.monotonic()
     if not is_with_driver:
         task = localize_task(task, run)
+    _tell_download(distributed, line, 0.0 if is_with_driver else time.monotonic() - started)
     validation_rows = read_encoded(task.validation_path) if task.validation_path else ()
     work_dir = task.work_dir / f"rank-{distributed.rank}"
     with hold_pod() as drain:

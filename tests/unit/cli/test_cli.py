@@ -172,18 +172,23 @@ def test_a_plan_says_what_is_paid_and_what_is_not_learnt(monkeypatch, capsys, tm
         tmp_path,
         data={"task": "generation", "seeds": {"uri": "file://./seeds.jsonl"}},
         synthesis={"targetCount": 1000, "teacher": teacher},
+        evaluation={"judge": {"openai": {**teacher["openai"], "model": "gpt-4o-mini"}}},
     )
     row = {"prompt": "Where is it?", "chosen": "On its way.", "rejected": "No idea."}
-    lines = [json.dumps({**row, "prompt": f"Where is {number}?"}) for number in range(12)]
+    lines = [json.dumps({**row, "prompt": f"Where is {number}?"}) for number in range(20)]
     (tmp_path / "seeds.jsonl").write_text("\n".join(lines))
     assert run_cli(monkeypatch, "plan", str(manifest)) == 0
     shown = capsys.readouterr().out
     assert re.search(r"Cost of these: \d+\.\d\d to \d+\.\d\d USD", shown)
     assert "Training time, without synthesis and evaluation: about" in shown
-    assert "12 rows have a refused answer" in shown
+    assert "20 rows have a refused answer" in shown
+    # Of 20 seeds 6 are the test: each is judged in both orders, after it was measured on.
+    assert "Judge of answers gpt-4o-mini: up to 24 requests" in shown
+    assert re.search(r"Judge of answers.*\nCost of these: about \d+\.\d\d USD", shown)
     assert run_cli(monkeypatch, "plan", str(manifest), "--json") == 0
-    asked = json.loads(capsys.readouterr().out)["teacher"]
-    assert 0 < asked["min_cost"] < asked["max_cost"]
+    told = json.loads(capsys.readouterr().out)
+    assert 0 < told["teacher"]["min_cost"] < told["teacher"]["max_cost"]
+    assert told["answer_judge"]["cost"] > 0
 
 
 def test_schema_is_json_schema(monkeypatch, capsys) -> None:

@@ -13,7 +13,6 @@ from loam_runtime.data.export import write_json_lines
 from loam_runtime.data.template import encode_prompt, encode_target
 from loam_runtime.errors import InputError
 from loam_runtime.evaluation.evaluate import evaluate_model
-from loam_runtime.evaluation.latency import measure_latency
 from loam_runtime.evaluation.majority import majority_baseline
 from loam_runtime.evaluation.session import Session
 from loam_runtime.observability.monitor import NullMonitor
@@ -198,13 +197,6 @@ def test_majority_is_the_commonest_training_label() -> None:
     assert {row["label"] for row in evaluation.predictions} == {"bad"}
     assert evaluation.metrics["accuracy"].value == 0.25
     assert evaluation.name == "majority"
-
-
-def test_latency_is_measured_by_request(lm) -> None:
-    latency = measure_latency(lm, build_rows(9), build_contract(), max_new_tokens=3, num_prompts=4)
-    assert latency.num_requests == 4
-    assert 0 < latency.p50_seconds <= latency.p95_seconds
-    assert latency.tokens_per_second > 0
 
 
 @pytest.mark.parametrize("character", ["\u2028", "\u2029", "\x85", "\r", "\n"])

@@ -90,10 +90,25 @@ def test_only_training_has_steps_and_no_summary_is_too_long():
     assert told.summary.startswith("synthesize 10%, step 1")
 
 
+def test_waits_add_up_in_the_document():
+    """GPUs that wait for a checkpoint are paid for: from the sums the operator tells how many."""
+    server, shown = Server(), Shown()
+    progress = ConfigMapProgress(shown, server.write, attempt=1)
+    progress.start_stage("train")
+    for seconds in (0.5, 1.25):
+        progress.note_wait("checkpoint", seconds)
+    progress.note_wait("download", 40.0)
+    progress.finish(ResultDocument(exit_code=0))
+    told = parse_progress(server.documents[-1].to_json(), 1)
+    assert told is not None
+    assert (told.checkpoint_seconds, told.download_seconds) == (1.75, 40.0)
+    assert shown.calls.count("note_wait") == 3
+
+
 def test_every_stage_of_the_pipeline_can_be_told():
     """A stage that the document does not know would make it invalid, and a success unheard."""
-    from loam_runtime.pipeline import STAGES
+    from loam_runtime.pipeline import DOWNLOAD, STAGES
 
-    for stage in STAGES:
+    for stage in (DOWNLOAD, *STAGES):
         document = ProgressDocument.model_validate({"attempt": 1, "stage": stage})
         assert parse_progress(document.to_json(), 1) == document

@@ -57,6 +57,7 @@ def run_stages(monitor: RunMonitor | RelayedMonitor) -> None:
         stage.log("checkpoint", step=4, level="warning")
         stage.count("training_steps", 4)
         stage.gauge("training_loss", 0.5)
+        stage.note_wait("checkpoint", 1.5)
         stage.count("no_such_metric")
     monitor.log("run_ended", rows=3)
 

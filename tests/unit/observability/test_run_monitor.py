@@ -66,7 +66,9 @@ def test_one_stage_reaches_progress_log_metrics_and_timings(run):
         monitor.log("checkpoint_written", num_bytes=7, level="debug", stage="mine", event="e")
         monitor.count("rows", 3, outcome="kept")
         monitor.gauge("training_loss", 0.5)
+        monitor.note_wait("checkpoint", 2.5)
     assert run.monitor.timings == {"train": 12}
+    assert run.read_samples()["loam_wait_seconds_total", "checkpoint"] == 2.5
     events = run.read_events()
     assert [event["event"] for event in events] == [
         "stage_started",

@@ -27,6 +27,7 @@ def build_sample_report(**changes: object) -> ReportData:
         "run_key": "4f1c9a70b2de6635",
         "verdict": build_verdict(),
         "evaluation": build_evaluation(),
+        "judge": build_judge(),
         "training": build_training(),
         "data": build_data(),
         "synthesis": build_synthesis(),
@@ -89,17 +90,56 @@ def build_evaluation() -> dict:
         "confusion": {"labels": LABELS, "predicted": LABELS, "counts": COUNTS},
         "predictions": build_predictions(),
         "latency": [
+            build_latency("Base model", 0.187, None),
+            build_latency("Adapter on the base model", 0.212, (1.13, 1.08, 1.19)),
+            build_latency("Adapter merged into the base model", 0.188, (1.01, 0.97, 1.04)),
+        ],
+    }
+
+
+def build_latency(name: str, p50: float, ratio: tuple[float, float, float] | None) -> dict:
+    return {
+        "name": name,
+        "p50_seconds": p50,
+        "p95_seconds": p50 + 0.136,
+        "tokens_per_second": 4 / p50,
+        "num_requests": 20,
+        "max_answer_tokens": 32,
+        "ratio": dict(zip(("value", "low", "high"), ratio, strict=True)) if ratio else None,
+    }
+
+
+def build_judge() -> dict:
+    return {
+        "judge": "large-judge",
+        "text": "The judge large-judge prefers the fine-tuned model's answers to those of the base "
+        "model with examples in its prompt: win rate 0.704 on 120 held-out rows (95 % interval "
+        "0.638 to 0.767). 66 wins, 37 ties, 17 losses.",
+        "is_assessable": True,
+        "prefers_tuned": True,
+        "trust_note": "Measured first, it preferred a row's true answer to that of another row, in "
+        "both orders, on 19 of 20 rows (exact binomial against chance: p = 2e-05): trusted.",
+        "num_judged": 120,
+        "counts": {"win": 66, "tie": 37, "loss": 17, "unreadable": 2, "unanswered": 0},
+        "num_inconsistent": 21,
+        "win_rate": estimate(0.704),
+        "baseline": "In-context, 4 shots a class",
+        "samples": [
             {
-                "name": "Fine-tuned adapter",
-                "p50_seconds": 0.212,
-                "p95_seconds": 0.348,
-                "tokens_per_second": 21.4,
+                "input": "Where is my refund?",
+                "target": "It leaves us within five days.",
+                "tuned": "Within five days of its arrival.",
+                "baseline": "A refund is money that is given back.",
+                "outcome": "win",
+                "reason": "Only A says when the money comes.",
             },
             {
-                "name": "Base model",
-                "p50_seconds": 0.187,
-                "p95_seconds": 0.301,
-                "tokens_per_second": 24.9,
+                "input": "Can I change the address?",
+                "target": "Yes, until it is packed.",
+                "tuned": "Yes.",
+                "baseline": "",
+                "outcome": "tie: the orders differ",
+                "reason": "",
             },
         ],
     }

@@ -153,9 +153,24 @@ def test_everything_the_run_did_is_on_the_page():
         "QLoRA with rank 16",
         "sha256:3f9a7c12",
         "not trusted for the label account",
+        report["judge"]["text"],
+        report["judge"]["trust_note"],
+        "70.4%",
+        "66, 37, 17",
+        "21 of 120 rows (17.5%)",
+        "Only A says when the money comes.",
+        "tie: the orders differ",
         "seeds.jsonl",
     ]
     assert [part for part in expected if part not in text] == []
+
+
+def test_what_the_adapter_costs_is_beside_its_base():
+    """Serving the adapter unmerged may be too slow: the overhead must be read off, not guessed."""
+    text = " ".join(Page(build_report(build_sample_report())).text.split())
+    assert "Time by that of the base model" in text
+    assert "20 for each way" in text
+    assert "Adapter on the base model212 ms348 ms18.91.13 1.08 to 1.19" in text
 
 
 def test_missing_parts_are_said_in_a_sentence():
@@ -216,6 +231,26 @@ def test_a_loss_is_not_shown_as_a_percentage():
     places = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', html)]
     assert places
     assert max(places) < 480
+
+
+def test_a_judge_that_judged_nothing_is_told_without_figures():
+    """No table of zeros under a judge that was not trusted, and no section where none was asked:
+    either would read as a result."""
+    words = "The judge j is not trusted and decides nothing"
+    counts = dict.fromkeys(("win", "tie", "loss", "unreadable", "unanswered"), 0)
+    judge = {
+        **build_sample_report()["judge"],
+        "text": words,
+        "is_assessable": False,
+        "num_judged": 0,
+        "counts": counts,
+        "win_rate": None,
+        "samples": [],
+    }
+    html = build_report(build_sample_report(judge=judge))
+    assert words in html
+    assert "Win rate" not in html
+    assert "Judge of answers" not in build_report(build_sample_report(judge=None))
 
 
 def test_tasks_without_labels_have_no_matrix():

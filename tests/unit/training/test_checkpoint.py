@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from loam_runtime.errors import StorageError
 from loam_runtime.storage.registry import open_store
+from loam_runtime.training import checkpoint
 from loam_runtime.training.checkpoint import CheckpointStore
 from loam_runtime.training.distributed import Distributed
 from loam_runtime.training.state_files import name_shard, read_shards, write_shard
@@ -54,6 +57,51 @@ def test_state_comes_back_bit_equal(checkpoints):
     assert torch.equal(loaded["a"].view(torch.int32), bits)
     assert torch.equal(loaded["b"], saved["b"])
     assert loaded["n"] == 7
+
+
+class SlowStore:
+    """A store and its clock: an upload takes ten seconds, and begins when it may.
+
+    Attributes:
+        on_look: called after each look at the clock.
+    """
+
+    def __init__(self, storage) -> None:
+        self._storage = storage
+        self._now = 0.0
+        self.may_begin = threading.Event()
+        self.on_look = lambda: None
+
+    def __getattr__(self, name):
+        return getattr(self._storage, name)
+
+    def upload_file(self, path, key):
+        assert self.may_begin.wait(10)
+        self._now += 10 if key.endswith(".json") else 0
+        return self._storage.upload_file(path, key)
+
+    def perf_counter(self) -> float:
+        now = self._now
+        self.on_look()
+        return now
+
+
+def test_only_what_training_waits_for_is_a_wait(storage, tmp_path, monkeypatch):
+    """An upload goes on behind the next steps: the GPUs that are idle for a checkpoint are those of
+    its writing, and of an upload that has to be waited for."""
+    store = SlowStore(storage)
+    monkeypatch.setattr(checkpoint, "time", store)
+    checkpoints = CheckpointStore(store, tmp_path / "work")
+    checkpoints.save(1, {"weight": torch.zeros(3)}, {}, CPU, -1)
+    store.may_begin.set()
+    checkpoints._upload.result()  # meanwhile training goes on
+    behind = checkpoints.poll()
+    store.may_begin.clear()
+    checkpoints.save(2, {"weight": torch.zeros(3)}, {}, CPU, -1)
+    store.on_look = store.may_begin.set  # once somebody waits for it
+    before = checkpoints.wait()
+    assert (behind.seconds, behind.waited_seconds) == (10, 0)
+    assert (before.seconds, before.waited_seconds) == (10, 10)
 
 
 def test_rotation_keeps_the_last_and_the_best(checkpoints, storage):

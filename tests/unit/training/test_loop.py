@@ -195,6 +195,8 @@ def test_events_tell_what_happens(gemma_folder, tmp_path):
         "validation": 2,
         "checkpoint": 6,
     }
+    saved = [event for event in events if event["event"] == "checkpoint"]
+    assert all(event["waited_seconds"] > 0 for event in saved)
     steps = [event for event in events if event["event"] == "step"]
     assert [event["step"] for event in steps] == [1, 2, 3, 4, 5, 6]
     assert [event["loss"] for event in steps] == result.losses
