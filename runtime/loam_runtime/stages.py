@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from loam_runtime.observability.run_monitor import RunMonitor
     from loam_runtime.storage.run_store import RunStore
 
+# Of what stages leave for those behind them. A run that another version left unfinished begins
+# anew, with its teacher's answers and its checkpoints, before a stage misses what it reads.
+_FORMAT = "2"
+
 StageFunction = Callable[[Path, "StageMonitor"], dict[str, Any]]
 
 
@@ -67,7 +71,7 @@ class StageRunner:
         self._run = run
         self._work_dir = work_dir
         self._monitor = monitor
-        self._chain = ""
+        self._chain = _FORMAT
         self.outputs: dict[str, StageOutput] = {}
 
     @property

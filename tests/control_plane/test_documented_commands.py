@@ -34,6 +34,7 @@ NOT_RUN_HERE = {
     "curl -m 3 http://POD-IP:8265": "needs pods with addresses and a plug-in that enforces",
     "kubectl get workloads": "Kueue's kind; make e2e has Kueue",
     "make e2e": "is a test of its own",
+    "make test-vllm": "needs an environment with vLLM",
     "python -m tests.tools.node_check": "its answer is the machine's; make e2e runs it",
 }
 MORE_CONTROLLERS = ("deployment-controller", "replicaset-controller", "resourcequota-controller")

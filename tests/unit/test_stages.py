@@ -95,3 +95,14 @@ def test_a_stage_that_is_not_done_is_not_recalled(stages: StageRunner, tmp_path:
         again.recall("train")  # its key holds the split's
     assert again.recall("split").result == {"rows": 1}
     assert again.recall("train").result == {"number": 1}
+
+
+def test_what_another_version_left_is_done_anew(
+    stages: StageRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unfinished run that an upgrade overtakes must not fail far behind, at what an older
+    version did not leave."""
+    stages.run("split", lambda folder, monitor: {"rows": 1})
+    monkeypatch.setattr("loam_runtime.stages._FORMAT", "next")
+    again = restart(stages, tmp_path / "pod")
+    assert again.run("split", lambda folder, monitor: {"rows": 1, "more": 2}).result["more"] == 2

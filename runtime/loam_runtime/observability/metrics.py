@@ -21,19 +21,6 @@ from prometheus_client import (
 
 PREFIX = "loam_"
 OTHER = "other"
-STAGES = (
-    "download",
-    "prepare",
-    "load",
-    "split",
-    "synthesize",
-    "baselines",
-    "train",
-    "evaluate",
-    "export",
-    "report",
-    "publish",
-)
 RESPONDENTS = ("teacher", "judge")
 STAGE_STATES = ("pending", "running", "done", "failed", "interrupted", "skipped")
 
@@ -123,7 +110,7 @@ class Metrics:
         stages: names of the run's stages, the allowed values of every `stage` label.
     """
 
-    def __init__(self, stages: Iterable[str] = STAGES) -> None:
+    def __init__(self, stages: Iterable[str]) -> None:
         # Each counter would bring a `_created` series: twice the series, no reader.
         disable_created_metrics()
         self.registry = CollectorRegistry()
