@@ -36,7 +36,7 @@ def test_the_operator_is_killed_over_and_over(
     def kill(chance: random.Random) -> Iterator[None]:
         nonlocal num_kills
         while num_kills < MOST_KILLS:
-            most, started = chance.randint(-50, 200), time.monotonic()  # below 0: at its start
+            most, started = chance.randint(-20, 80), time.monotonic()  # below 0: at its start
             while operator.count(REQUESTS) < most and time.monotonic() - started < IDLE_SECONDS:
                 yield
             operator.kill()
@@ -44,7 +44,7 @@ def test_the_operator_is_killed_over_and_over(
             num_kills += 1
 
     fleet.play(kill(random.Random(seed)))
-    assert num_kills >= MOST_KILLS / 2
+    assert num_kills >= 3
 
 
 def test_the_api_server_crashes_over_and_over(

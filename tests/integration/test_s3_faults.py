@@ -93,6 +93,25 @@ def test_downloads_heal(store: S3Store, proxy: FaultProxy, tmp_path: Path, fault
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == contents
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("cut_at", [9, 30, 60, 100, 150, 200, 260, 320])
+def test_an_answer_cut_in_its_head_is_asked_for_again(
+    store: S3Store, proxy: FaultProxy, method: str, cut_at: int
+) -> None:
+    """Half a head is taken for a whole one: a date or a length of which a part is missing must
+    neither end the job with a traceback nor be believed."""
+    store.put("p/small", b"content")
+    (expected,) = store.list("p")
+    proxy.fault = fault = Fault("cut_answer", 1, method, after_bytes=cut_at)
+    if method == "HEAD":
+        assert store.stat("p/small") == expected
+    else:
+        assert store.get("p/small") == b"content"
+        proxy.fault = fault = Fault("cut_answer", 1, method, after_bytes=cut_at)
+        assert store.list("p") == [expected]
+    assert fault.num_hits == 1, "the fault never happened"
+
+
 def test_a_lost_answer_is_not_a_lost_race(store: S3Store, proxy: FaultProxy) -> None:
     """The put arrived, its answer did not: the retry must not take its own object for another's.
 

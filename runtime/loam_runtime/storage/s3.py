@@ -26,9 +26,7 @@ from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
 from botocore.exceptions import (
     ClientError,
-    FlexibleChecksumError,
     HTTPClientError,
-    IncompleteReadError,
 )
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
@@ -42,7 +40,11 @@ from loam_runtime.storage.base import (
     join_key,
 )
 from loam_runtime.storage.local import hash_file, translate_os_errors, write_atomically
-from loam_runtime.storage.s3_errors import BrokenBodyError, translate_s3_errors
+from loam_runtime.storage.s3_errors import (
+    BrokenAnswerError,
+    notice_broken_answers,
+    translate_s3_errors,
+)
 
 SCHEME = "s3://"
 SMALL_BYTES = 8 << 20  # an object up to this size is one request, and in memory as a whole
@@ -78,8 +80,8 @@ class S3Store:
         retries = retries or RetryPolicy()
         self._client = _create_client(self.uri, retries)
         self._endpoint = self._client.meta.endpoint_url
-        self._retry_body = Retrying(
-            retry=retry_if_exception_type(BrokenBodyError),
+        self._retry_broken = Retrying(
+            retry=retry_if_exception_type(BrokenAnswerError),
             stop=stop_after_attempt(retries.max_attempts),
             wait=wait_random_exponential(multiplier=0.5, max=10),
             reraise=True,
@@ -136,8 +138,8 @@ class S3Store:
 
     def stat(self, key: str) -> ObjectInfo:
         with self._errors(key):
-            head = self._client.head_object(**self._locate(key))
-        return ObjectInfo(key, head["ContentLength"], head["ETag"])
+            size, etag = self._retry_broken(self._stat_once, self._locate(key))
+        return ObjectInfo(key, size, etag)
 
     def exists(self, key: str) -> bool:
         try:
@@ -150,10 +152,7 @@ class S3Store:
         root = f"{self._prefix}/" if self._prefix else ""
         folder = join_key(self._prefix, check_prefix(prefix))
         with self._errors(prefix):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=f"{folder}/" if folder else ""
-            )
-            found = [item for page in pages for item in page.get("Contents", ())]
+            found = self._retry_broken(self._list_once, f"{folder}/" if folder else "")
         return [
             ObjectInfo(item["Key"].removeprefix(root), item["Size"], item["ETag"])
             for item in sorted(found, key=lambda item: item["Key"])
@@ -183,7 +182,7 @@ class S3Store:
     def _put(self, key: str, data: bytes, **conditions: str) -> str:
         digest = hashlib.sha256(data)
         checksum = base64.b64encode(digest.digest()).decode()
-        with self._errors(key):
+        with self._errors(key), notice_broken_answers():
             response = self._client.put_object(
                 **self._locate(key),
                 Body=data,
@@ -191,7 +190,7 @@ class S3Store:
                 **_describe(key, digest.hexdigest()),
                 **conditions,
             )
-        return response["ETag"]
+            return response["ETag"]
 
     def _upload_in_parts(self, path: Path, key: str) -> str:
         digest = hash_file(path)
@@ -219,21 +218,38 @@ class S3Store:
     ) -> tuple[bytes | None, Any]:
         """Content and answer; no content if the object has more than `max_bytes`."""
         with self._errors(key):
-            return self._retry_body(self._read_once, self._locate(key) | request, max_bytes)
+            return self._retry_broken(self._read_once, self._locate(key) | request, max_bytes)
 
     def _read_once(self, request: dict, max_bytes: int | None) -> tuple[bytes | None, Any]:
-        response = self._client.get_object(**request)
-        body = response["Body"]
-        if max_bytes is not None and response["ContentLength"] > max_bytes:
-            body.close()
-            return None, response
-        try:
-            data = body.read()
-        except (HTTPClientError, IncompleteReadError, FlexibleChecksumError) as exc:
-            raise BrokenBodyError(reason=exc) from exc
+        with notice_broken_answers():
+            response = self._client.get_object(**request)
+            body, size, _ = response["Body"], response["ContentLength"], response["ETag"]
+            if max_bytes is not None and size > max_bytes:
+                body.close()
+                return None, response
+            data = self._read_body(body)
         if "Range" not in request and _differs(hashlib.sha256(data).hexdigest(), response):
-            raise BrokenBodyError(reason="its SHA-256 differs from the uploaded content's")
+            raise BrokenAnswerError(reason="its SHA-256 differs from the uploaded content's")
         return data, response
+
+    def _read_body(self, body: Any) -> bytes:
+        try:
+            return body.read()
+        except HTTPClientError as exc:
+            raise BrokenAnswerError(reason=exc) from exc
+
+    def _stat_once(self, location: dict[str, str]) -> tuple[int, str]:
+        with notice_broken_answers():
+            head = self._client.head_object(**location)
+            return head["ContentLength"], head["ETag"]
+
+    def _list_once(self, prefix: str) -> list[dict[str, Any]]:
+        paginator = self._client.get_paginator("list_objects_v2")
+        with notice_broken_answers():
+            pages = list(paginator.paginate(Bucket=self._bucket, Prefix=prefix))
+        if "IsTruncated" not in pages[-1]:  # an answer without a body would pass for an empty list
+            raise BrokenAnswerError(reason="a page of the list has no end")
+        return [item for page in pages for item in page.get("Contents", ())]
 
     def _read_parts(self, key: str, response: Any) -> Iterator[bytes]:
         """The content of a large object in order, some parts ahead of the one in use."""

@@ -9,12 +9,16 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     CredentialRetrievalError,
+    FlexibleChecksumError,
+    IncompleteReadError,
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
+    ResponseStreamingError,
     SSOError,
     TokenRetrievalError,
 )
+from botocore.parsers import ResponseParserError
 from s3transfer.exceptions import RetriesExceededError
 
 from loam_runtime.errors import CredentialsError, LoamError, StorageError
@@ -48,10 +52,31 @@ _DENIED = {
 }
 
 
-class BrokenBodyError(BotoCoreError):
+# What becomes of an answer that ends too soon. One that ends in its head is taken for a whole one
+# by http.client: half a date is then a ValueError, a missing header a KeyError.
+_BREAKS = (
+    FlexibleChecksumError,
+    IncompleteReadError,
+    KeyError,
+    ResponseParserError,
+    ResponseStreamingError,
+    ValueError,
+)
+
+
+class BrokenAnswerError(BotoCoreError):
     """An answer that broke off after it began: beyond botocore's own retries."""
 
     fmt = "the answer broke off: {reason}"
+
+
+@contextlib.contextmanager
+def notice_broken_answers() -> Iterator[None]:
+    """Tell answers that broke off from all else that goes wrong."""
+    try:
+        yield
+    except _BREAKS as exc:
+        raise BrokenAnswerError(reason=f"{type(exc).__name__} {exc}") from exc
 
 
 @contextlib.contextmanager
