@@ -1,8 +1,7 @@
 """Seconds of each group of tests beside its budget; a group that passes its budget fails the run.
 
 Seconds are those of all its tests together, with their fixtures; two of them run at a time. A
-budget is about twice what they take on 2 cores that do nothing else: it is passed by tests that
-have become slow, and not by a machine's bad day.
+budget leaves room for a machine's bad day, and that of e2e for the first building of its images.
 """
 
 from __future__ import annotations
