@@ -130,7 +130,11 @@ def _build_root(kind: Kind) -> Schema:
 
 
 def build_immutable_rule(schema: Schema) -> str:
-    """CEL that holds while no field has changed, but for those marked mutable."""
+    """CEL that holds while no field has changed, but for those marked mutable.
+
+    The server evaluates it at each write of a status, too, and each field that it names costs it
+    time: a field with a default is always there and needs no `has`.
+    """
     return " && ".join(_compare_fields(schema, "self", "oldSelf"))
 
 
@@ -143,7 +147,7 @@ def _compare_fields(schema: Schema, new: str, old: str) -> list[str]:
         same = f"{pair[0]} == {pair[1]}"
         if _has_mutable(child):
             same = " && ".join(_compare_fields(child, *pair))
-        if name not in schema.get("required", []):
+        if name not in schema.get("required", []) and "default" not in child:
             same = f"has({pair[0]}) == has({pair[1]}) && (!has({pair[0]}) || ({same}))"
         terms.append(same)
     return terms
