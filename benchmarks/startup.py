@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.tools.tiny_job import find_run, run_loam, write_job
+from tests.tools.tiny_job import find_run, run_cold_loam, write_job
 
 NUM_STARTS = 5
 LOAM = [sys.executable, "-c", "from loam_runtime.cli import main; main()"]
@@ -38,7 +38,7 @@ def time_command(command: list[str]) -> float:
 def describe_first_step(folder: Path) -> list[tuple[str, float]]:
     """Seconds from the run's start to the ends of its parts, until the first step."""
     started = time.time()
-    done = run_loam("run", str(folder / "job.yaml"), cache=folder / "cache")
+    done = run_cold_loam("run", str(folder / "job.yaml"), cache=folder / "cache")
     if done.returncode:
         raise SystemExit(done.stderr)
     (log,) = find_run(folder).glob("logs/*/log.jsonl")

@@ -27,8 +27,6 @@ from loam_runtime.storage.registry import open_store
 from loam_runtime.storage.transfer import upload_folder
 from loam_runtime.synthesis.verdict_file import list_ids
 
-pytestmark = pytest.mark.timeout(900)
-
 SMALL = {"object_store_memory": 128 * 2**20}
 
 

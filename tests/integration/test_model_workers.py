@@ -31,9 +31,6 @@ from loam_runtime.synthesis.stage import SynthesisResult, synthesize
 from loam_runtime.synthesis.teachers import SelfTeacher, Teacher
 from loam_runtime.training.ray_adapter import connect_ray
 
-# Each actor imports torch: minutes where other work shares the cores.
-pytestmark = pytest.mark.timeout(900)
-
 TEXTS = ["Text: where is my parcel?\nLabel:", "Text: no\nLabel:", "Text: " + "late " * 30] * 11
 LABELS = [" praise", " complaint"]
 

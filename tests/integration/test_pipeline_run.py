@@ -13,7 +13,14 @@ from pathlib import Path
 
 import pytest
 from tests.tools.fault_teacher import FaultTeacher, serve_script
-from tests.tools.tiny_job import find_run, run_loam, start_loam, write_examples, write_job
+from tests.tools.tiny_job import (
+    END_SECONDS,
+    find_run,
+    run_loam,
+    start_loam,
+    write_examples,
+    write_job,
+)
 from tests.tools.tiny_models import build_tiny_tokenizer
 
 from loam_runtime.data.tables import read_table
@@ -108,7 +115,7 @@ def test_what_another_made_meanwhile_is_not_made_again(finished: Path, tmp_path:
         (run / "_SUCCESS").write_bytes(success)
         before = stat_artifacts(run)
         store.put("lock.json", theirs.release().to_bytes())
-        output, errors = process.communicate(timeout=240)
+        output, errors = process.communicate(timeout=END_SECONDS)
     assert process.returncode == 0, errors
     assert json.loads(output)["was_finished"]
     assert stat_artifacts(run) == before
@@ -151,7 +158,6 @@ def test_plain_text_without_bos(tmp_path: Path) -> None:
     assert evaluation["predictions"] == []
 
 
-@pytest.mark.timeout(900)  # eight starts, three of them with Ray
 def test_killed_at_every_stage(finished: Path, tmp_path: Path) -> None:
     """kill -9 in each stage, then the same command: it goes on where it was, asks the teacher
     nothing that was answered, and ends with the very rows and losses of an undisturbed run."""

@@ -127,7 +127,6 @@ def read_stage(run: Path, stage: str) -> dict:
     return json.loads((run / "stages" / f"{stage}.json").read_text())["result"]
 
 
-@pytest.mark.timeout(900)  # three jobs
 def test_ablation_of_whole_jobs(tmp_path: Path) -> None:
     """One word tells the arms apart: they train on the same rows for the same steps, all but the
     first pay their teacher nothing, and each comes to an adapter that is measured and published.

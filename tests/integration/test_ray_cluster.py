@@ -20,8 +20,6 @@ from loam_runtime.training.rows import write_encoded
 from loam_runtime.training.run_address import RunAddress
 from loam_runtime.training.shared_inputs import ModelSource
 
-pytestmark = pytest.mark.timeout(900)
-
 ROWS, VALIDATION = make_rows(21), make_rows(5, seed=1)
 
 

@@ -22,9 +22,6 @@ from loam_runtime.training.rows import write_encoded
 from loam_runtime.training.run_address import RunAddress
 from loam_runtime.training.shared_inputs import ModelSource
 
-# Each attempt starts processes that import torch: minutes where other work shares the cores.
-pytestmark = pytest.mark.timeout(900)
-
 ROWS, VALIDATION = make_rows(21), make_rows(5, seed=1)
 
 

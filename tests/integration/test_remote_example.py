@@ -140,7 +140,6 @@ def finished(reader: Reader) -> dict[str, Any]:
     return {"plan": planned, "command": run, **outcome}
 
 
-@pytest.mark.timeout(600)
 def test_the_readme_leads_to_an_adapter(
     reader: Reader, finished: dict[str, Any], s3_server: S3Server
 ) -> None:

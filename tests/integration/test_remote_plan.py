@@ -11,7 +11,7 @@ import pytest
 from tests.tools.fault_proxy import run_fault_proxy
 from tests.tools.hub_server import run_hub_server
 from tests.tools.s3_server import S3Server
-from tests.tools.tiny_job import run_loam, write_job
+from tests.tools.tiny_job import run_cold_loam, write_job
 from tests.tools.tiny_models import write_tiny_gguf
 
 from loam_runtime.storage.s3 import S3Store
@@ -52,7 +52,7 @@ def plan_model(folder: Path, uri: str, **environment: str) -> Plan:
     text = (folder / "job.yaml").read_text().replace("file://./model", uri)
     manifest.write_text(text)
     cache = folder / "cache"
-    done = run_loam("plan", str(manifest), "--json", cache=cache, **environment)
+    done = run_cold_loam("plan", str(manifest), "--json", cache=cache, **environment)
     assert done.returncode == 0, done.stderr
     assert not (cache / "downloads").exists(), "a plan keeps nothing of what it looked at"
     return json.loads(done.stdout)

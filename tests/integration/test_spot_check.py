@@ -13,8 +13,6 @@ from loam_runtime.data.tables import read_table
 from loam_runtime.export.manifest import verify_manifest
 from loam_runtime.synthesis.verdict_file import list_ids
 
-pytestmark = pytest.mark.timeout(900)  # six commands, each a process that loads what it needs
-
 AWAITS_REVIEW = 16
 
 

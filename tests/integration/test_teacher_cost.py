@@ -11,7 +11,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.tools.fault_teacher import Call, Reply, serve_script
 from tests.tools.processes import find_free_port
-from tests.tools.tiny_job import find_run, start_loam, write_examples, write_job
+from tests.tools.tiny_job import (
+    END_SECONDS,
+    find_run,
+    start_loam,
+    write_examples,
+    write_job,
+)
 from tests.tools.waiting import wait_until
 
 from loam_runtime.observability.monitor import NullMonitor
@@ -110,8 +116,8 @@ def test_the_metric_is_what_was_paid(tmp_path: Path) -> None:
         manifest = write_job(tmp_path, synthesis=synthesis, evaluation={"baselines": ["majority"]})
         command = ["run", str(manifest), "--metrics-port", str(port)]
         with start_loam(*command, cache=tmp_path / "cache") as process:
-            seen = wait_until(lambda: scrape(port), "the rows to be written", 240)
-            _, errors = process.communicate(timeout=240)
+            seen = wait_until(lambda: scrape(port), "the rows to be written", END_SECONDS)
+            _, errors = process.communicate(timeout=END_SECONDS)
         assert process.returncode == 0, errors
         num_answers = teacher.num_requests - 1
     paid = num_answers * COST_OF_AN_ANSWER

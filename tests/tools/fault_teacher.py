@@ -175,12 +175,12 @@ def _build_body(reply: Reply, call: Call) -> dict:
 
 
 @contextmanager
-def serve_script(script: Script):
-    """A `FaultTeacher` listening on a free port of this machine until the block ends."""
+def serve_script(script: Script, host: str = "127.0.0.1"):
+    """A `FaultTeacher` listening on a free port of this address until the block ends."""
     teacher = FaultTeacher(script)
     handler = type("Handler", (_Handler,), {"teacher": teacher})
-    server = _Server(("127.0.0.1", 0), handler)
-    teacher.base_url = f"http://127.0.0.1:{server.server_port}/v1"
+    server = _Server((host, 0), handler)
+    teacher.base_url = f"http://{host}:{server.server_port}/v1"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

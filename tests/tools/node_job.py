@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,24 +98,23 @@ class NodeJob:
         model: Path | None = None,
         labels: dict[str, str] | None = None,
         compute: dict[str, Any] | None = None,
+        write: Callable[..., Path] = write_job,
         **changes: Any,
     ) -> None:
         """Put the inputs into the bucket and apply the job.
 
         Args:
             model: a file; by default a tiny model is made.
+            write: as `write_job`; whose defaults for model, training, compute and output are not
+                used.
             changes: blocks of the spec, instead of the default ones.
         """
-        path = write_job(
+        path = write(
             self._folder,
             name=self.name,
             **{
                 "model": {"uri": f"s3://{self.bucket}/in/{model.name if model else 'model'}"},
-                "data": {
-                    "task": "classification",
-                    "seeds": {"uri": f"s3://{self.bucket}/in/seeds.jsonl"},
-                    "test": {"uri": f"s3://{self.bucket}/in/test.jsonl"},
-                },
+                "data": self.build_data("classification"),
                 "training": TRAINING,
                 "output": {"uri": f"s3://{self.bucket}/out", "secretRef": {"name": SECRET}},
                 "compute": {**SMALL, **(compute or {})},
@@ -126,6 +125,12 @@ class NodeJob:
         manifest = yaml.safe_load(path.read_text("utf-8"))
         manifest["metadata"]["labels"] = labels or {}
         self.jobs.create(manifest)
+
+    def build_data(self, task: str) -> dict[str, Any]:
+        """The block `data` of a job whose rows `apply` uploads."""
+        folder = f"s3://{self.bucket}/in"
+        rows = {name: {"uri": f"{folder}/{name}.jsonl"} for name in ("seeds", "test")}
+        return {"task": task, **rows}
 
     def _upload_inputs(self, model: Path) -> None:
         files = {file: f"in/{file.name}" for file in self._folder.glob("*.jsonl")}

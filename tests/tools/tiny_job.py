@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import random
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import yaml
+from tests.tools import warm_loam
 from tests.tools.fault_teacher import Call, Reply
 from tests.tools.tiny_models import build_tiny_model
 
+END_SECONDS = 600  # until a job is over; a guard against hangs on a machine of any speed
 SUBJECTS = ("parcel", "invoice", "login", "jacket", "refund", "charger", "account", "tent")
 MOODS = {"praise": ("love", "great", "thanks"), "complaint": ("broken", "late", "angry")}
 
@@ -80,23 +84,58 @@ def write_examples(call: Call) -> Reply:
 
 
 def start_loam(*arguments: str, cache: Path, **environment: str) -> subprocess.Popen[str]:
-    """A `loam` process of its own, its output on pipes, in its own process group."""
+    """A `loam` process, its output on pipes, in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-c", "from loam_runtime.cli import main; main()", *arguments],
+        [sys.executable, "-S", "-E", str(warm_loam.__file__), _find_warm_server(), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # One thread is enough for a tiny model, and does not fight with other tests' threads.
-        env={**os.environ, "LOAM_CACHE": str(cache), "OMP_NUM_THREADS": "1", **environment},
-        start_new_session=True,
+        env={**os.environ, "LOAM_CACHE": str(cache), **environment},
+        process_group=0,
     )
+
+
+@functools.cache
+def _find_warm_server() -> str:
+    """Address of a server that lives as long as this process."""
+    address = f"{tempfile.mkdtemp(prefix='loam-warm-')}/socket"
+    server = subprocess.Popen(
+        [
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            sys.executable,
+            "-P",
+            warm_loam.__file__,
+            "serve",
+            address,
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    assert server.stdout
+    assert server.stdout.readline() == b"ready\n"
+    return address
 
 
 def run_loam(*arguments: str, cache: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `loam` to its end."""
     with start_loam(*arguments, cache=cache, **environment) as process:
-        output, errors = process.communicate(timeout=240)
+        output, errors = process.communicate(timeout=END_SECONDS)
     return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+
+
+def run_cold_loam(
+    *arguments: str, cache: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `loam` as a shell would: all its libraries are imported anew, in this environment."""
+    return subprocess.run(
+        [sys.executable, "-c", "from loam_runtime.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=END_SECONDS,
+        env={**os.environ, "LOAM_CACHE": str(cache), **environment},
+    )
 
 
 def find_run(folder: Path) -> Path:

@@ -108,6 +108,7 @@ class World:
         self.is_profile_required = False
         self.profile_copy = ""
         self.copied_in: int | None = -1
+        self.ruled_in: int | None = -1
         self.foreign: set[str] = set()
         self.hints: tuple[Hint, ...] = ()
         self.num_looks = 0
@@ -245,15 +246,22 @@ class World:
         assert self.job is not None
         status = read_status(self.job.status)
         assert status.profile == launch.profile.use, "rules that no status tells of"
+        if status.profile:
+            assert self.ruled_in == status.first_counted_attempt, "rules of before the retry"
         if self.profile_copy and self.copied_in == status.first_counted_attempt:
             assert launch.profile.copy == self.profile_copy, "other rules than at the start"
-        else:
-            spec, tenancy = check_spec(self.job), self.describe_tenancy()
-            assert launch.profile == find_profile(tenancy, spec), "rules that hold no more"
+        # A copy from before a retry may hold the very rules that were in force at the retry.
+        elif launch.profile.copy != self.profile_copy:
+            assert launch.profile == self._find_profile(), "rules that hold no more"
         assert not list_excesses(
             check_spec(self.job), self.job.queue_labels, launch.profile, has_started=False
         ), "more than is allowed"
         self.profile_copy, self.copied_in = launch.profile.copy, status.first_counted_attempt
+
+    def _find_profile(self) -> Profile:
+        """That of the rules that hold now."""
+        assert self.job is not None
+        return find_profile(self.describe_tenancy(), check_spec(self.job))
 
     def _may_work(self, pod: PodView) -> bool:
         if pod.is_over or not pod.job_uid:
@@ -276,6 +284,9 @@ class World:
         if after.review is not None and after.review != before.review:
             assert not refuses_all(after.review), "went on with rows that were refused"
         self._check_finish(new.name, after)
+        if after.profile not in (before.profile, None):
+            assert after.profile == self._find_profile().use, "rules that hold no more"
+            self.ruled_in = after.first_counted_attempt
         if before.usage is not None:
             assert after.usage is not None
             assert after.usage.gpu_seconds >= before.usage.gpu_seconds, "GPU time was taken back"
