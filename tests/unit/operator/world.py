@@ -29,7 +29,7 @@ from loam_operator.observed import (
     RayJobView,
     Tenancy,
 )
-from loam_operator.profiles import find_profile
+from loam_operator.profiles import Profile, find_profile
 from loam_operator.review import is_decided, refuses_all
 from loam_operator.states import INITIAL_STATES
 from loam_operator.status import MAX_STATUS_BYTES, measure_status, read_state, read_status
