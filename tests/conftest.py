@@ -32,6 +32,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(DurationReport(BUDGET_SECONDS))
 
 
+@pytest.fixture(scope="module")
+def without_ray() -> Iterator[None]:
+    """For whole jobs whose subject is not how their workers are placed: `tools/warm_loam.py`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOAM_TEST_WITHOUT_RAY", "1")
+        yield
+
+
 @pytest.fixture(scope="session")
 def teacher_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of an OpenAI-compatible server (llama.cpp) that runs the 270M model."""

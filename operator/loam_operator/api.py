@@ -99,7 +99,7 @@ class Api:
         page = {**query, "continue": "", "limit": str(_PAGE)}
         while True:
             answer = await self.request("GET", path, query=list(page.items()), accept=accept)
-            for one in answer["items"]:
+            for one in answer["items"] or ():  # an empty list of metadata alone is a null
                 yield one
             page["continue"] = answer["metadata"].get("continue", "")
             if not page["continue"]:

@@ -83,13 +83,16 @@ async def _work(settings: Settings, stop: asyncio.Event, lease: Lease, api: Api)
         for job in cache.list_jobs():
             queue.add(Key(job.namespace, job.name))
 
+    have_begun = asyncio.Event()
     tasks = [
         asyncio.create_task(queue.run()),
         asyncio.create_task(lease.run(begin, health.note_renewal)),
         asyncio.create_task(GpuMeter(time.monotonic).run(cache.list_with_pods, lease.is_held)),
         asyncio.create_task(events.run()),
-        asyncio.create_task(keep_swept(api, cache, settings.namespaces, queue.add)),
-        asyncio.create_task(watch(registry, settings.pod, _list_namespaces(settings), stop)),
+        asyncio.create_task(keep_swept(api, cache, settings.namespaces, queue.add, have_begun)),
+        asyncio.create_task(
+            watch(registry, settings.pod, _list_namespaces(settings), stop, have_begun)
+        ),
         asyncio.create_task(stop.wait()),
     ]
     try:

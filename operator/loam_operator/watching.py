@@ -23,6 +23,8 @@ from loam_operator.metrics import WATCH_EVENTS, WATCH_RESTARTS
 logger = logging.getLogger(__name__)
 
 RESTART_SECONDS = 1.0
+# Between two sweeps: at first, after the watches have begun, and at most.
+FIRST_SWEEP_SECONDS = 10.0
 SWEEP_SECONDS = 300.0
 
 Enqueue = Callable[[Key], None]
@@ -62,10 +64,30 @@ async def look_around(
                 kind.keep(cache, raw)
 
 
-async def keep_swept(api: Api, cache: Cache, namespaces: tuple[str, ...], enqueue: Enqueue) -> None:
-    """Find the deletions that no watch has told of, every few minutes, until cancelled."""
+async def keep_swept(
+    api: Api,
+    cache: Cache,
+    namespaces: tuple[str, ...],
+    enqueue: Enqueue,
+    have_begun: asyncio.Event,
+) -> None:
+    """Find the deletions that no watch has told of, until cancelled.
+
+    Soon after the watches begin, then ever more seldom: what went between our own look and kopf's
+    list of its kind is in none of its events, and a head pod that is gone must not be waited for.
+
+    Args:
+        have_begun: set by `watch`, each time.
+    """
+    pause = FIRST_SWEEP_SECONDS
     while True:
-        await asyncio.sleep(SWEEP_SECONDS)
+        try:
+            await asyncio.wait_for(have_begun.wait(), pause)
+            have_begun.clear()
+            pause = FIRST_SWEEP_SECONDS
+            continue
+        except TimeoutError:
+            pause = min(2 * pause, SWEEP_SECONDS)
         try:
             for key in await sweep(api, cache, namespaces):
                 enqueue(key)
@@ -90,7 +112,11 @@ async def sweep(api: Api, cache: Cache, namespaces: tuple[str, ...]) -> list[Key
 
 
 async def watch(
-    registry: kopf.OperatorRegistry, identity: str, namespaces: list[str], stop: asyncio.Event
+    registry: kopf.OperatorRegistry,
+    identity: str,
+    namespaces: list[str],
+    stop: asyncio.Event,
+    have_begun: asyncio.Event,
 ) -> None:
     """Follow all registered kinds until `stop` is set, or the process is asked to end.
 
@@ -101,10 +127,12 @@ async def watch(
     Args:
         identity: of the pod.
         namespaces: none for all.
+        have_begun: set whenever all kinds are about to be listed.
     """
     settings = kopf.OperatorSettings()
     _configure(settings)
     while True:
+        have_begun.set()
         try:
             await kopf.operator(
                 registry=registry,

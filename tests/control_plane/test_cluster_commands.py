@@ -28,7 +28,7 @@ def start_loam(control_plane: ControlPlane, stage: Stage, *arguments: str) -> su
 def run_loam(control_plane: ControlPlane, stage: Stage, *arguments: str) -> tuple[int, str, str]:
     """Exit code, standard output, standard error."""
     process = start_loam(control_plane, stage, *arguments)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     return process.returncode, out, err
 
 
@@ -43,7 +43,7 @@ def test_wait_and_retry_follow_a_job(
     assert waiting.stderr is not None
     assert "Starting" in waiting.stderr.readline()  # it has seen the job before it fails
     stage.fail(first, 1, 11, "Access to s3://bucket is refused.")
-    _, told = waiting.communicate(timeout=120)
+    _, told = waiting.communicate(timeout=600)
     assert waiting.returncode == 3
     assert "Access to s3://bucket is refused." in told
     assert "loam.dev/retry" in told

@@ -139,10 +139,10 @@ def test_a_deleted_job_takes_its_children_and_leaves_others(
     def list_left() -> list[str]:
         return [one["metadata"]["name"] for one in stage.list_jobs()]
 
-    wait_until(lambda: not set(names.values()) & set(list_left()), "the jobs to go", 60)
+    wait_until(lambda: not set(names.values()) & set(list_left()), "the jobs to go")
     left = [("V1ConfigMap", f"{name}-manifest") for name in names.values()]
     for name in names.values():
-        wait_until(lambda name=name: not stage.list_children(name), f"{name}'s children to go", 60)
+        wait_until(lambda name=name: not stage.list_children(name), f"{name}'s children to go")
     see_it_work(stage, f"{phase}-next".lower())
     for name in names.values():
         assert not stage.list_children(name)

@@ -252,7 +252,7 @@ def test_children_go_with_the_job(operator: OperatorProcess, stage: Stage):
     assert "finalizers" not in stage.get_job("gone")["metadata"]
     operator.kill()
     stage.delete_job("gone")
-    wait_until(lambda: not stage.list_children("gone"), "children to be collected", 60)
+    wait_until(lambda: not stage.list_children("gone"), "children to be collected")
 
 
 def test_a_finished_job_is_cleaned_up_and_stays(operator: OperatorProcess, stage: Stage):

@@ -20,6 +20,8 @@ from loam_runtime import cli
 from loam_runtime.data.tables import read_table
 from loam_runtime.export.manifest import verify_manifest
 
+pytestmark = pytest.mark.usefixtures("without_ray")
+
 # A line costs 40 tokens of prompt and 20 of answer.
 PRICES = {"prompt": 1000, "completion": 3000}
 COST_OF_A_LINE = 0.1
@@ -56,7 +58,7 @@ def test_from_seeds_to_the_adapter(tmp_path: Path) -> None:
         server.is_held = True
         server.answered_before_expiry = ANSWERED_OF_THE_PILOT
         with start_loam("run", str(manifest), cache=tmp_path / "cache") as process:
-            wait_until(lambda: _is_waiting(server, process), "the batch to be waited for", 120)
+            wait_until(lambda: _is_waiting(server, process), "the batch to be waited for")
             os.killpg(process.pid, signal.SIGKILL)
         assert list(server.batches) == ["batch-0"]
         server.is_held = False

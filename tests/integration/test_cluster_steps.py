@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.tools.fault_teacher import Call, Reply, serve_script
 from tests.tools.free_text_job import is_trial, judge_well, write_free_text_job
+from tests.tools.s3_server import S3Server
 from tests.tools.tiny_job import write_examples, write_job
 
 from loam_api.review import SPOT_CHECK_FILE, ReviewDecision
@@ -52,13 +53,16 @@ class RayNodes:
         self._cluster.shutdown()
 
 
-@pytest.fixture
-def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[RayNodes]:
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    running = RayNodes()
-    monkeypatch.setenv("RAY_ADDRESS", running.address)
-    yield running
-    running.stop()
+@pytest.fixture(scope="module")
+def nodes(s3_server: S3Server) -> Iterator[RayNodes]:
+    """One cluster for all tests of this file; its processes inherit where the S3 server is."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**s3_server.env, "RAY_USAGE_STATS_ENABLED": "0"}.items():
+            patch.setenv(name, value)
+        running = RayNodes()
+        patch.setenv("RAY_ADDRESS", running.address)
+        yield running
+        running.stop()
 
 
 class LosesWorker(PlainProgress):
@@ -223,7 +227,6 @@ def finish_in_pod(manifest: Path, run_key: str, attempt: int) -> dict[str, Any]:
 
 
 def test_a_judge_of_answers_is_asked_when_the_workers_are_gone(
-    # The bucket first: the nodes' processes inherit where it is.
     s3_bucket: str,
     nodes: RayNodes,
     tmp_path: Path,

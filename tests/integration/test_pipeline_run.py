@@ -150,7 +150,7 @@ def test_plain_text_without_bos(tmp_path: Path) -> None:
     for name, seed in rows.items():
         texts = [{"text": f"the parcel {seed}-{index} is late"} for index in range(20)]
         (tmp_path / name).write_text("".join(json.dumps(text) + "\n" for text in texts))
-    done = run_loam("run", str(manifest), cache=tmp_path / "cache")
+    done = run_loam("run", str(manifest), cache=tmp_path / "cache", LOAM_TEST_WITHOUT_RAY="1")
     assert done.returncode == 0, done.stderr
     evaluation = read_json(find_run(tmp_path) / "report.json")["evaluation"]
     assert "logLoss" in evaluation["models"][0]["metrics"]

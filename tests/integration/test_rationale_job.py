@@ -27,6 +27,8 @@ from loam_runtime.steps.train import _write_rows
 from loam_runtime.synthesis_job import synthesize_job
 from loam_runtime.training.rows import group_examples, read_encoded
 
+pytestmark = pytest.mark.usefixtures("without_ray")
+
 
 def describe_synthesis(base_url: str) -> dict[str, object]:
     return {

@@ -23,7 +23,7 @@ FETCH = Path(__file__).parents[2] / "examples" / "fetch_model.py"
 
 def fetch(destination: Path) -> str:
     command = [sys.executable, str(FETCH), str(destination)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
 
 
 @pytest.fixture(scope="module")

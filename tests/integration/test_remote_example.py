@@ -27,6 +27,8 @@ from tests.tools.tiny_models import build_tiny_model, write_tiny_gguf
 
 from loam_runtime.storage.digests import digest_path
 
+pytestmark = pytest.mark.usefixtures("without_ray")
+
 ROOT = Path(__file__).parents[2]
 EXAMPLE = Path("examples/remote-teacher")
 MODEL = Path("examples/models/gemma-3-270m-q4_k_m.gguf")
@@ -127,7 +129,7 @@ def finished(reader: Reader) -> dict[str, Any]:
     script = re.sub(r"^ {4}", "", upload, flags=re.MULTILINE)
     environment = {**os.environ, **reader.environment}
     command = [sys.executable, "-c", script]
-    subprocess.run(command, cwd=reader.root, env=environment, check=True, timeout=120)
+    subprocess.run(command, cwd=reader.root, env=environment, check=True, timeout=600)
     manifest = reader.root / EXAMPLE / "job.yaml"
     text = manifest.read_text()
     assert "baseURL: http://127.0.0.1:8080/v1" in text

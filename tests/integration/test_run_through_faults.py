@@ -19,6 +19,8 @@ from loam_runtime.export.manifest import verify_manifest
 from loam_runtime.storage.registry import open_store
 from loam_runtime.storage.transfer import download_folder, upload_folder
 
+pytestmark = pytest.mark.usefixtures("without_ray")
+
 GATE_SECONDS = 600
 # The objects of a publication, in the order of their writing.
 PUBLICATION = ("manifest.json", "_SUCCESS", "latest.json")

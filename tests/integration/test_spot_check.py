@@ -13,6 +13,8 @@ from loam_runtime.data.tables import read_table
 from loam_runtime.export.manifest import verify_manifest
 from loam_runtime.synthesis.verdict_file import list_ids
 
+pytestmark = pytest.mark.usefixtures("without_ray")
+
 AWAITS_REVIEW = 16
 
 

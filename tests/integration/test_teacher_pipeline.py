@@ -410,7 +410,7 @@ def start_program(server: FaultTeacher, folder: Path) -> subprocess.Popen:
 
 
 def finish(program: subprocess.Popen) -> list[list[str]]:
-    out, _ = program.communicate(timeout=120)
+    out, _ = program.communicate(timeout=600)
     assert program.returncode == 0
     return json.loads(out)
 

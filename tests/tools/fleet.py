@@ -87,7 +87,7 @@ class Fleet:
             return self._play_once()
 
         try:
-            wait_until(look, "all jobs to end", timeout_seconds=280)
+            wait_until(look, "all jobs to end", timeout_seconds=600)
         except TimeoutError as error:
             states = {job["metadata"]["name"]: read_reason(job) for job in self._stage.list_jobs()}
             raise TimeoutError(f"{error}; they are {states}") from error

@@ -14,7 +14,7 @@ POLL_SECONDS = 0.05  # between two looks at a condition, not for order
 def wait_until(
     look: Callable[[], T],
     what: str,
-    timeout_seconds: float = 120,
+    timeout_seconds: float = 300,
     poll_seconds: float = POLL_SECONDS,
 ) -> T:
     """Look again and again until there is something to see; return that.

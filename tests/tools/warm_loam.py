@@ -6,7 +6,8 @@ their import.
 
 The command's process has the environment, folder, output and process group of its caller, who
 hands signals on and ends with its exit code. For tests whose subject is no variable that these
-libraries read when they are imported.
+libraries read when they are imported. Where the variable LOAM_TEST_WITHOUT_RAY is set, the command
+trains in its own process: a Ray takes longer to start than all else of a tiny job.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
+from typing import Any
 
 _PRELOADED = ("torch", "peft", "bitsandbytes", "scipy.stats", "sklearn.linear_model", "datasets")
 _MESSAGE_BYTES = 2**20
@@ -90,10 +93,35 @@ def call(address: str, arguments: list[str]) -> int:
     return code if code >= 0 else 128 - code
 
 
+def train_without_ray() -> None:
+    """From now on the stage `train` runs the loop itself."""
+    from loam_runtime.steps import train
+    from loam_runtime.training.local import fit_locally
+    from loam_runtime.training.rows import read_encoded
+
+    def fit(
+        config: Any,
+        model_folder: Path,
+        train_path: Path,
+        validation_path: Path | None,
+        *,
+        model: Any,
+        run: Any,
+        **folders_and_listener: Any,
+    ) -> Any:
+        """As `ray_adapter.fit`."""
+        rows = [read_encoded(path) if path else () for path in (train_path, validation_path)]
+        return fit_locally(config, model_folder, *rows, storage=run.open(), **folders_and_listener)
+
+    train.fit = fit
+
+
 if __name__ == "__main__":
     if sys.argv[1] != "serve":
         sys.exit(call(sys.argv[1], sys.argv[2:]))
     sys.argv = ["loam", *serve(sys.argv[2])]
+    if os.environ.pop("LOAM_TEST_WITHOUT_RAY", ""):
+        train_without_ray()
     from loam_runtime.cli import main
 
     main()

@@ -43,7 +43,8 @@ class ObjectServer:
         found = [one for place, one in self.objects.items() if place.rpartition("/")[0] == path]
         if not found and path.count("/") > 6:
             return web.json_response({"reason": "NotFound"}, status=404)
-        return web.json_response({"items": found, "metadata": {}})
+        is_short = "PartialObjectMetadataList" in request.headers.get("Accept", "")
+        return web.json_response({"items": found or (None if is_short else []), "metadata": {}})
 
     def _create(self, path: str, body: dict[str, Any]) -> web.Response:
         place = f"{path}/{body['metadata']['name']}"

@@ -71,6 +71,6 @@ def test_documents_are_fresh():
         [sys.executable, str(ROOT / "operator" / "write_docs.py"), "--check"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -16,7 +16,7 @@ from loam_operator import watching
 from loam_operator.cache import Cache, Key
 from loam_operator.kinds import list_kinds
 from loam_operator.observed import JobView, PodView
-from loam_operator.watching import register, sweep, watch
+from loam_operator.watching import keep_swept, register, sweep, watch
 
 JOB = {
     "apiVersion": "loam.dev/v1alpha1",
@@ -99,9 +99,12 @@ async def hear_after_break(folder: Path) -> tuple[Key, int]:
     cache = Cache()
     register(registry, cache, heard.put_nowait, lambda: None, has_profiles=True)
     stop = asyncio.Event()
-    watches = asyncio.create_task(watch(registry, "operator-0", [], stop))
+    begun = asyncio.Event()
+    watches = asyncio.create_task(watch(registry, "operator-0", [], stop, begun))
     try:
-        return await asyncio.wait_for(heard.get(), 60), server.num_watches
+        key = await asyncio.wait_for(heard.get(), 60)
+        assert begun.is_set()
+        return key, server.num_watches
     finally:
         stop.set()
         await watches
@@ -157,3 +160,28 @@ def test_what_was_deleted_unheard_is_forgotten():
     assert {pod.name for pod in cache.observe(kept).pods} == {"p1", "new"}
     assert cache.observe(gone) is None
     assert asyncio.run(scenario()) == [kept]  # of the pod that the server never had
+
+
+def test_deletions_are_looked_for_when_watches_begin(monkeypatch: pytest.MonkeyPatch):
+    """A head pod that goes between the operator's own first look and kopf's list of pods is in no
+    event: its job would wait for it until the next sweep, five minutes in which its GPUs idle."""
+    monkeypatch.setattr(watching, "FIRST_SWEEP_SECONDS", 3600)
+    cache, key = Cache(), Key("team", "kept")
+    cache.put_job(JobView(*key, "uid-kept", 1, "1", status={}))
+    cache.put_pod(key, PodView("head", "uid-head", "head", 1))
+
+    async def scenario() -> None:
+        server, begun = ObjectServer(), asyncio.Event()
+        jobs = "/apis/loam.dev/v1alpha1/namespaces/team/finetunejobs"
+        server.add(jobs, name="kept", uid="uid-kept")
+        heard: asyncio.Queue[Key] = asyncio.Queue()
+        async with server.serve() as api:
+            sweeps = asyncio.create_task(keep_swept(api, cache, ("team",), heard.put_nowait, begun))
+            await asyncio.sleep(0)  # it waits by now, as between two late sweeps
+            monkeypatch.setattr(watching, "FIRST_SWEEP_SECONDS", 0.01)
+            begun.set()
+            assert await asyncio.wait_for(heard.get(), 60) == key
+            sweeps.cancel()
+
+    asyncio.run(scenario())
+    assert not cache.observe(key).pods
