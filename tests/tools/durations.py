@@ -13,7 +13,7 @@ import pytest
 
 BUDGET_SECONDS = {
     "tests/unit": 900,
-    "tests/control_plane": 1200,
+    "tests/control_plane": 2000,
     "tests/integration": 3000,
     "tests/e2e": 3600,
 }
