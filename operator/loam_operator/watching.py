@@ -82,7 +82,9 @@ async def keep_swept(
     pause = FIRST_SWEEP_SECONDS
     while True:
         try:
-            await asyncio.wait_for(have_begun.wait(), pause)
+            # Not `wait_for`: kopf, when it ends, cancels the tasks of others that began after it.
+            async with asyncio.timeout(pause):
+                await have_begun.wait()
             have_begun.clear()
             pause = FIRST_SWEEP_SECONDS
             continue
