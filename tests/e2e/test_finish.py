@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
 from kubernetes import client
 from tests.tools.fault_teacher import Call, Reply, serve_script
-from tests.tools.free_text_job import is_trial, judge_well, write_free_text_job
+from tests.tools.free_text_job import NUM_TEST_ROWS, is_trial, judge_well, write_free_text_job
 from tests.tools.node import Node
 from tests.tools.node_job import TRAINING, NodeJob
 from tests.tools.node_network import GATEWAY
@@ -53,11 +52,12 @@ def test_no_worker_waits_for_a_judge(node: Node, job: NodeJob):
             compute={"profile": PROFILE},
         )
         status = job.await_success(TIMEOUT_SECONDS)
-        assert server.num_requests > 40
         assert server.num_repeated == 0
     assert workers_while_judged == []
     assert [one["step"] for one in status["attempts"]] == ["prepare", "train", "finish"]
     judged = job.read_json("stages/judge.json")["result"]
-    assert judged["usage"]["spent_requests"] == server.num_requests - 1
-    assert "judge-9b" in json.dumps(judged)
+    assert judged["num_rows"] == NUM_TEST_ROWS
+    # Besides, each head that asks has seen first whether the judge is there.
+    assert NUM_TEST_ROWS < judged["usage"]["spent_requests"] <= server.num_requests
+    assert "The judge judge-9b" in judged["text"]
     job.delete()
