@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -219,9 +221,11 @@ class NodeJob:
         return list(answer["items"])
 
     def scrape(self) -> str:
-        """The metrics of the head pod, as Prometheus gets them."""
+        """The metrics of the head pod, as Prometheus gets them; "" before it serves them."""
         (head,) = self.list_pods("head")
-        return _scrape(head, METRICS_PORT)
+        with contextlib.suppress(urllib.error.URLError):
+            return _scrape(head, METRICS_PORT)
+        return ""
 
     def scrape_operator(self) -> str:
         """The metrics of the operator that the chart installed."""
