@@ -19,10 +19,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.tools.tiny_job import find_run, run_cold_loam, write_job
+from tests.tools.tiny_job import LOAM, find_run, run_cold_loam, write_job
 
 NUM_STARTS = 5
-LOAM = [sys.executable, "-c", "from loam_runtime.cli import main; main()"]
 
 
 def time_command(command: list[str]) -> float:

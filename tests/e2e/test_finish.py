@@ -8,12 +8,17 @@ from functools import partial
 
 from kubernetes import client
 from tests.tools.fault_teacher import Call, Reply, serve_script
-from tests.tools.free_text_job import NUM_TEST_ROWS, is_trial, judge_well, write_free_text_job
+from tests.tools.free_text_job import (
+    NUM_TEST_ROWS,
+    NUM_TRIAL_QUESTIONS,
+    is_trial,
+    judge_well,
+    write_free_text_job,
+)
 from tests.tools.node import Node
 from tests.tools.node_job import TRAINING, NodeJob
 from tests.tools.node_network import GATEWAY
 
-NUM_TRIAL_QUESTIONS = 40
 PROFILE = "judged"
 PROFILES = {"group": "loam.dev", "version": "v1alpha1", "plural": "finetuneprofiles"}
 TIMEOUT_SECONDS = 600
@@ -28,8 +33,10 @@ def allow_teacher(node: Node, base_url: str) -> Iterator[None]:
     api.create_cluster_custom_object(
         **PROFILES, body={**head, "metadata": {"name": PROFILE}, "spec": spec}
     )
-    yield
-    api.delete_cluster_custom_object(**PROFILES, name=PROFILE)
+    try:
+        yield
+    finally:  # or no other job would find a profile of its own
+        api.delete_cluster_custom_object(**PROFILES, name=PROFILE)
 
 
 def test_no_worker_waits_for_a_judge(node: Node, job: NodeJob):

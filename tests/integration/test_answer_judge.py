@@ -11,7 +11,12 @@ from typing import Any
 
 import pytest
 from tests.tools.fault_teacher import Call, FaultTeacher, Reply, serve_script
-from tests.tools.free_text_job import NUM_TEST_ROWS, judge_well, write_free_text_job
+from tests.tools.free_text_job import (
+    NUM_TEST_ROWS,
+    NUM_TRIAL_QUESTIONS,
+    judge_well,
+    write_free_text_job,
+)
 from tests.tools.tiny_job import find_run, run_loam, start_loam
 from tests.tools.waiting import wait_until
 
@@ -20,7 +25,6 @@ from loam_runtime.export.manifest import verify_manifest
 pytestmark = pytest.mark.usefixtures("without_ray")
 
 PRICES = {"prompt": 1_000.0, "completion": 10_000.0}
-NUM_TRIAL_QUESTIONS = 40
 KEPT_BEFORE_THE_KILL = 50
 
 

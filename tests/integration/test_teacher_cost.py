@@ -28,9 +28,9 @@ from loam_runtime.synthesis.journal import Journal
 from loam_runtime.synthesis.openai_teacher import OpenAICompatibleTeacher
 from loam_runtime.synthesis.pacing import RetryPolicy
 
-# The scripted server counts 40 tokens of prompt and 20 of answer.
 pytestmark = pytest.mark.usefixtures("without_ray")
 
+# The scripted server counts 40 tokens of prompt and 20 of answer.
 PRICES = {"prompt": 1000, "completion": 3000}
 COST_OF_AN_ANSWER = 0.1
 

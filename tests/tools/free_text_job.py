@@ -11,6 +11,7 @@ from tests.tools.tiny_job import write_job
 
 PLACES = ("shelf", "yard", "truck", "desk", "cellar", "attic", "garage")
 NUM_TEST_ROWS = 52
+NUM_TRIAL_QUESTIONS = 40  # 20 rows in both orders
 
 
 def find_place(number: int) -> str:

@@ -19,6 +19,8 @@ from tests.tools.fault_teacher import Call, Reply
 from tests.tools.tiny_models import build_tiny_model
 
 END_SECONDS = 600  # until a job is over; a guard against hangs on a machine of any speed
+# As a shell would start it; arguments follow.
+LOAM = [sys.executable, "-c", "from loam_runtime.cli import main; main()"]
 SUBJECTS = ("parcel", "invoice", "login", "jacket", "refund", "charger", "account", "tent")
 MOODS = {"praise": ("love", "great", "thanks"), "complaint": ("broken", "late", "angry")}
 
@@ -130,7 +132,7 @@ def run_cold_loam(
 ) -> subprocess.CompletedProcess[str]:
     """Run `loam` as a shell would: all its libraries are imported anew, in this environment."""
     return subprocess.run(
-        [sys.executable, "-c", "from loam_runtime.cli import main; main()", *arguments],
+        [*LOAM, *arguments],
         capture_output=True,
         text=True,
         timeout=END_SECONDS,

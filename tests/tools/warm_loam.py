@@ -1,5 +1,5 @@
-"""`loam` processes that begin with the heavy libraries in memory: half of a small job's CPU time is
-their import.
+"""`loam` processes that begin with the heavy libraries in memory: their import takes seconds of CPU
+time at each start.
 
     python warm_loam.py serve SOCKET         imports them and forks a process for each command
     python warm_loam.py SOCKET ARGUMENTS     is such a command: its output, its exit code
@@ -26,7 +26,7 @@ _FORWARDED = (signal.SIGINT, signal.SIGTERM)
 
 
 def serve(address: str) -> list[str]:
-    """Fork a process for each command that comes, until standard input ends with the caller.
+    """Fork a process for each command that comes, until it is killed.
 
     Returns:
         In each such process, and only there: the arguments of its command.
