@@ -50,7 +50,9 @@ _PATHS = {
 }
 _REFUSALS = (400, 403, 422)  # admission, quota, rights; fields that are not known
 _MOST_TRIES = 20  # of a write against those of others
-# The ConfigMaps come first and go last: only they are watched, and by them the rest is found.
+# The ConfigMaps come first and go last: only they are watched, and by them the rest is found. An
+# operator that has no more rights than it gives is refused a binding to a Role that is not there.
+_WAVES = {"ConfigMap": 1, "RoleBinding": 3}  # all others: 2
 _ACCESS_KINDS = ("RoleBinding", "Role", "ServiceAccount", "NetworkPolicy", "ConfigMap")
 
 
@@ -145,8 +147,9 @@ class ApiCluster:
         job = apply_profile(job, launch.profile)
         network = build_network_policy(job, launch.profile.spec.egress, self._settings)
         wanted = [network, *build_children(job, launch.profile)]
-        await self._provide_all(job, [one for one in wanted if one["kind"] == "ConfigMap"], launch)
-        await self._provide_all(job, [one for one in wanted if one["kind"] != "ConfigMap"], launch)
+        for wave in (1, 2, 3):
+            children = [one for one in wanted if _WAVES.get(one["kind"], 2) == wave]
+            await self._provide_all(job, children, launch)
         ray_job = build_ray_job(job, check_spec(job), launch, self._settings)
         return view_ray_job(await self._ensure(job, place(ray_job, launch.profile.spec)))
 

@@ -52,9 +52,14 @@ class ObjectServer:
             return web.json_response({"reason": "AlreadyExists"}, status=409)
         if path.rpartition("/")[2] in self.refused:
             return web.json_response({"reason": "Forbidden"}, status=403)
+        if body["kind"] == "RoleBinding" and not self._has_role(path, body["roleRef"]["name"]):
+            return web.json_response({"reason": "NotFound"}, status=404)
         body["metadata"] |= {"uid": f"uid-{place}", "resourceVersion": "1"}
         self.objects[place] = body
         return web.json_response(body)
+
+    def _has_role(self, path: str, name: str) -> bool:
+        return f"{path.replace('rolebindings', 'roles')}/{name}" in self.objects
 
     @contextlib.asynccontextmanager
     async def serve(self, may_write: Callable[[], bool] = lambda: True) -> AsyncIterator[Api]:
