@@ -51,8 +51,8 @@ def write_batch_job(folder: Path, server: BatchServer, **synthesis: Any) -> Path
 
 def test_from_seeds_to_the_adapter(tmp_path: Path) -> None:
     """Killed while its batch is at the provider, the same command waits for that batch; what it
-    did not answer before it expired is drawn anew; and the adapter is published. No line is
-    submitted twice: a batch is paid by the line, a day after it was sent."""
+    did not answer before it expired is asked again; and the adapter is published. No line is
+    answered twice: a batch is paid by the line, a day after it was sent."""
     with serve_batches() as server:
         manifest = write_batch_job(tmp_path, server)
         server.is_held = True
@@ -66,7 +66,7 @@ def test_from_seeds_to_the_adapter(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert server.batches["batch-0"]["status"] == "expired"
     assert {batch["status"] for batch in list(server.batches.values())[1:]} == {"completed"}
-    assert set(server.asked.values()) == {1}
+    assert set(server.answered.values()) == {1}
     run = find_run(tmp_path)
     assert "adapter/adapter_model.safetensors" in verify_manifest(run)["files"]
     report = json.loads((run / "report.json").read_text())
@@ -101,6 +101,6 @@ def test_budget_of_a_job(
         assert "2 of 2 requests" in capsys.readouterr().err
         assert server.num_answered == 2
         assert synthesize(write_batch_job(tmp_path, server, **large)) == 0
-    assert set(server.asked.values()) == {1}
+    assert set(server.answered.values()) == {1}
     assert server.num_answered > 2
     assert "30 of 30 wanted" in capsys.readouterr().out

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.tools.batch_server import BatchServer, serve_batches
 from tests.tools.fault_teacher import Call, FaultTeacher, Reply, serve_script
 from tests.tools.free_text_job import find_place, is_trial, judge_by_place, judge_well
 
@@ -37,7 +38,7 @@ class Stage:
     and every third equals it.
     """
 
-    def __init__(self, folder: Path, server: FaultTeacher, **judge: Any) -> None:
+    def __init__(self, folder: Path, server: FaultTeacher | BatchServer, **judge: Any) -> None:
         openai = {"baseURL": server.base_url, "model": "judge-9b", "prices": PRICES}
         remote = {"baseURL": "http://127.0.0.1:9/v1", "model": "t", "prices": PRICES}
         spec = {
@@ -212,6 +213,25 @@ def test_a_lost_judge_ends_the_stage_with_what_the_run_has_cost(tmp_path: Path) 
         server.script = judge_well
         assert stage.start()["counts"]["win"] == 40
         assert server.num_repeated == 0
+
+
+def test_a_judge_may_work_in_batches(tmp_path: Path) -> None:
+    """At half the price, where the provider takes its time: one batch measures it and one judges,
+    what expired is asked again, and a second start sends nothing."""
+    with serve_batches() as server:
+        server.write = lambda question: judge_well(Call(question, 0, 0, {})).text
+        server.answered_before_expiry = NUM_TRIAL_QUESTIONS // 2
+        openai = {"baseURL": server.base_url, "model": "judge-9b", "mode": "batch"}
+        stage = Stage(tmp_path, server, openai={**openai, "prices": PRICES})
+        judged = stage.start()
+        assert len(server.batches) == 3
+        again = stage.start()
+        assert len(server.batches) == 3
+    num_asked = NUM_TRIAL_QUESTIONS + 2 * 40
+    assert server.num_answered == judged["usage"]["spent_requests"] == num_asked
+    assert judged["counts"] == {"win": 40, "tie": 20, "loss": 0, "unreadable": 0, "unanswered": 0}
+    assert judged["usage"]["spent_cost"] == pytest.approx(num_asked * 0.24)
+    assert {**again, "usage": judged["usage"]} == judged
 
 
 def test_without_rows_nobody_is_asked(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.tools.batch_server import BatchServer, serve_batches
 from tests.tools.fault_teacher import Reply, serve_script
+from tests.tools.waiting import wait_until
 
 from loam_runtime.errors import BudgetError, TeacherError
 from loam_runtime.synthesis.budget import Amount, BudgetLedger
@@ -82,17 +84,57 @@ def _end_while_held(
     server: BatchServer, folder: Path, budget: dict[str, int] | None = None
 ) -> None:
     """A start that ends, as a kill would end it, once it waits for its batch."""
-
-    async def end() -> None:
-        start = asyncio.create_task(ask(server.base_url, folder, budget=budget))
-        assert await asyncio.to_thread(server.looked.wait, 60)
-        start.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await start
-
     server.is_held = True
     server.looked.clear()
-    asyncio.run(end())
+    asyncio.run(_end_once(server.looked.is_set, server, folder, budget))
+
+
+async def _end_once(
+    is_so: Callable[[], bool],
+    server: BatchServer,
+    folder: Path,
+    budget: dict[str, int] | None = None,
+) -> None:
+    start = asyncio.create_task(ask(server.base_url, folder, budget=budget))
+    await asyncio.to_thread(wait_until, is_so, "the moment to end")
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+
+
+def test_what_expired_goes_out_again(tmp_path: Path) -> None:
+    """A judge's question stands for no other: unanswered, its row would count for nothing. Lost
+    while the second batch is in work, a run waits for that one; and each line is paid once."""
+    with serve_batches() as server:
+
+        def answer_and_hold(question: str) -> str:
+            server.is_held = True
+            return f"re: {question}"
+
+        server.write, server.answered_before_expiry = answer_and_hold, 2
+        asyncio.run(_end_once(lambda: len(server.batches) == 2, server, tmp_path))
+        server.is_held = False
+        answers, spent = asyncio.run(ask(server.base_url, tmp_path))
+    assert [answer.text for answer in answers] == [f"re: question {i}" for i in range(5)]
+    assert spent == Amount(5, 300)
+    assert len(server.batches) == 2
+    assert set(server.answered.values()) == {1}
+
+
+def test_what_expires_unanswered_is_left(tmp_path: Path) -> None:
+    """A provider that is too busy for its first line would be asked for ever; what was answered
+    before is not lost for it."""
+    with serve_batches() as server:
+
+        def answer_and_stop(question: str) -> str:
+            server.answered_before_expiry = 0
+            return f"re: {question}"
+
+        server.write, server.answered_before_expiry = answer_and_stop, 2
+        answers, spent = asyncio.run(ask(server.base_url, tmp_path))
+    assert [bool(answer) for answer in answers] == [True, True, False, False, False]
+    assert spent == Amount(2, 120)
+    assert len(server.batches) == 2
 
 
 @pytest.mark.parametrize("place", ["batches", "files"])

@@ -28,7 +28,7 @@ class BatchServer:
         num_blips: looks that fail before one succeeds, by what is looked at: batches, files.
         num_unmade: batches that are refused while the first one is in work; then all are done.
         headers: of every request.
-        asked: how often each line was put into a batch, by its id.
+        answered: how often each line was, by its id.
     """
 
     def __init__(self) -> None:
@@ -40,14 +40,18 @@ class BatchServer:
         self.failure = ""
         self.write: Callable[[str], str] = "re: {}".format
         self.answered_before_expiry: int | None = None
-        self.asked: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
         self.lose_next = False
         self.num_blips: Counter[str] = Counter()
         self.num_unmade = 0
         self.headers: list[Message] = []
         self.looked = threading.Event()
         self.base_url = ""
-        self.num_answered = 0
+
+    @property
+    def num_answered(self) -> int:
+        """Lines that were answered, refused ones included."""
+        return self.answered.total()
 
     def add_file(self, data: bytes) -> dict:
         """Keep a file."""
@@ -65,8 +69,6 @@ class BatchServer:
             "status": "in_progress",
             **body,
         }
-        lines = self.files[body["input_file_id"]].splitlines()
-        self.asked.update(json.loads(line)["custom_id"] for line in lines)
         return self.batches[batch_id]
 
     def show_batch(self, batch_id: str) -> dict:
@@ -106,7 +108,7 @@ class BatchServer:
         return True
 
     def _answer(self, line: dict) -> dict:
-        self.num_answered += 1
+        self.answered[line["custom_id"]] += 1
         question = line["body"]["messages"][-1]["content"]
         if question in self.refused:
             response = {"status_code": 500, "body": {"error": {"message": "no"}}}

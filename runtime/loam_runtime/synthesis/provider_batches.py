@@ -78,20 +78,40 @@ class BatchTeacher:
         self._refused: set[str] = set()  # batches that taught how to ask, and answered nothing
 
     async def answer(self, requests: Sequence[TeacherRequest]) -> list[TeacherAnswer | None]:
-        """See `Teacher`; None for a request that the batch did not answer."""
+        """See `Teacher`; None for a request that the provider failed to answer.
+
+        What a batch did not come to before it expired goes out in another one: it was not paid,
+        and there may be no other question that stands for it.
+        """
         by_key = {request.compute_key(self.model, self.endpoint): request for request in requests}
+        answers: dict[str, TeacherAnswer] = {}
+        left = by_key
+        while left:
+            batch, made = await self._ask_batch(left)
+            if not (made or answers):
+                self._raise_if_useless(batch)
+            answers |= made
+            has_come_to_all = batch.status != "expired" or not made
+            left = {} if has_come_to_all else {k: v for k, v in left.items() if k not in made}
+        return [answers.get(key) for key in by_key]
+
+    async def _ask_batch(
+        self, by_key: Mapping[str, TeacherRequest]
+    ) -> tuple[Batch, dict[str, TeacherAnswer]]:
+        """A batch that has ended, and what it answered."""
         batch_id = await self._find_or_create(by_key)
         self._num_in_work += 1
         try:
             batch = await self._wait(batch_id)
-            answers = await self._read_answers(batch, by_key)
+            return batch, await self._read_answers(batch, by_key)
         finally:
             self._num_in_work -= 1
-        if not answers and batch.id in self._refused:
+
+    def _raise_if_useless(self, batch: Batch) -> None:
+        if batch.id in self._refused:
             raise AttemptFailed("a parameter refused", is_charged=False, is_up=True)
-        if not answers and batch.status != "completed":
+        if batch.status != "completed":
             raise TeacherRefused(self._describe_failure(batch))
-        return [answers.get(key) for key in by_key]
 
     async def close(self) -> None:
         """See `Teacher`."""
