@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from kubernetes import client
 from tests.tools.node import Node
-from tests.tools.node_job import SECRET, NodeJob
+from tests.tools.node_job import NodeJob
 
 SAID_WITHIN_SECONDS = 45  # of which the pods' creation takes a part
 
 
 def test_a_job_says_what_it_waits_for_and_goes_on(node: Node, job: NodeJob):
-    """ "Starting" for hours is what users of such operators complain of most; and a job that is
-    deleted in the middle must leave nothing that holds a GPU."""
-    core = client.CoreV1Api(node.control_plane.client)
-    core.delete_namespaced_secret(SECRET, job.namespace)
+    """ "Starting" for hours is what users of such operators complain of most. What waiting cannot
+    heal ends at once, with what to correct; and a job that is deleted in the middle must leave
+    nothing that holds a GPU."""
+    job.delete_secret()
     gate = job.hold_at_step(1)
     job.apply(
         compute={"device": "cpu", "worker": {"cpu": "300m", "memory": "3Gi", "gpus": 1}},
     )
     job.await_reason("SecretMissing", timeout_seconds=SAID_WITHIN_SECONDS)
 
+    job.create_secret(AWS_SECRET_ACCESS_KEY="wrong")
+    job.await_reason("BadCredentials")
+    assert f"refuses access to s3://{job.bucket}" in job.read_message()
+    job.delete_secret()
     job.create_secret()
+    job.retry()
     job.await_reason("Unschedulable")
     assert "nvidia.com/gpu" in job.read_message()
     node.set_gpus(1)
     job.await_step(gate)
-    assert {one["reason"] for one in job.read_status()["attempts"]} <= {"", "Succeeded"}
+    reasons = [one["reason"] for one in job.read_status()["attempts"]]
+    assert reasons[:2] == ["BadCredentials", "Succeeded"]
     job.delete()

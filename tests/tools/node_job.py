@@ -21,7 +21,7 @@ from tests.tools.tiny_job import write_job
 from tests.tools.waiting import wait_until
 
 from loam_api.ports import METRICS_PORT
-from loam_operator.names import ATTEMPT_LABEL, JOB_LABEL, ROLE_LABEL
+from loam_operator.names import ATTEMPT_LABEL, JOB_LABEL, RETRY_ANNOTATION, ROLE_LABEL
 
 SECRET = "storage"
 RAYJOBS = {"group": "ray.io", "version": "v1", "plural": "rayjobs"}
@@ -89,10 +89,14 @@ class NodeJob:
 
     # --- what a user does ---------------------------------------------------------------------
 
-    def create_secret(self) -> None:
-        """The Secret that `output.secretRef` names."""
-        secret = {"metadata": {"name": SECRET}, "stringData": self._storage.env}
+    def create_secret(self, **wrong: str) -> None:
+        """The Secret that `output.secretRef` names, where told with other values."""
+        secret = {"metadata": {"name": SECRET}, "stringData": {**self._storage.env, **wrong}}
         self._core.create_namespaced_secret(self.namespace, secret)
+
+    def delete_secret(self) -> None:
+        """Take the Secret away."""
+        self._core.delete_namespaced_secret(SECRET, self.namespace)
 
     def apply(
         self,
@@ -143,8 +147,17 @@ class NodeJob:
 
     def patch(self, spec: dict[str, Any]) -> None:
         """As `kubectl patch --type=merge` does."""
+        self._patch({"spec": spec})
+
+    def retry(self) -> None:
+        """Start the failed job again; return when the operator has."""
+        token = f"after attempt {len(self.read_status()['attempts'])}"
+        self._patch({"metadata": {"annotations": {RETRY_ANNOTATION: token}}})
+        wait_until(lambda: self.read_status()["phase"] not in END_REASONS, f"{self.name} again")
+
+    def _patch(self, changes: dict[str, Any]) -> None:
         self._custom.patch_namespaced_custom_object(
-            "loam.dev", "v1alpha1", self.namespace, "finetunejobs", self.name, {"spec": spec}
+            "loam.dev", "v1alpha1", self.namespace, "finetunejobs", self.name, changes
         )
 
     # --- what is seen ---------------------------------------------------------------------------
