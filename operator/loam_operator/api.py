@@ -15,12 +15,14 @@ from loam_operator.metrics import API_REQUESTS
 USER_AGENT = "loam-operator"  # also the field manager of what is written
 REQUEST_SECONDS = 30
 MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
 JSON = "application/json"
 # Of what was just created, all but the metadata is known: a RayJob is many times as long.
 _METADATA_ONLY = f"{JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _LIST_METADATA_ONLY = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-
 _PAGE = 500
+
+Body = dict[str, Any] | Sequence[dict[str, Any]]
 
 
 class ApiError(Exception):
@@ -114,6 +116,14 @@ class Api:
     async def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         return await self.request("PATCH", path, body=body, content_type=MERGE_PATCH)
 
+    async def patch_by_operations(
+        self, path: str, operations: Sequence[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Change parts of a list, as RFC 6902 says; returns the object's metadata."""
+        return await self.request(
+            "PATCH", path, body=operations, content_type=JSON_PATCH, accept=_METADATA_ONLY
+        )
+
     async def delete(self, path: str, body: dict[str, Any] | None = None, **query: str) -> None:
         """Delete; it is no error if there is nothing."""
         try:
@@ -128,7 +138,7 @@ class Api:
         method: str,
         path: str,
         *,
-        body: dict[str, Any] | None = None,
+        body: Body | None = None,
         query: Sequence[tuple[str, str]] = (),
         content_type: str = JSON,
         accept: str = JSON,
@@ -158,7 +168,7 @@ class Api:
         path: str,
         headers: dict[str, str],
         query: Sequence[tuple[str, str]],
-        body: dict[str, Any] | None = None,
+        body: Body | None = None,
     ) -> tuple[int, bytes]:
         # Without the body, which it would copy piece by piece, looking for models in it.
         _, url, headers, *_ = await self._connection.param_serialize(

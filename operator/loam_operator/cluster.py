@@ -11,7 +11,7 @@ from loam_operator.api import Api, ApiError
 from loam_operator.cache import Key
 from loam_operator.checking import check_spec
 from loam_operator.children import build_children
-from loam_operator.decision import Launch
+from loam_operator.decision import Launch, ResizeWorkers
 from loam_operator.effective import apply_profile
 from loam_operator.event_reader import EventReader
 from loam_operator.hints import read_hints
@@ -46,6 +46,7 @@ _PATHS = {
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
     "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
     "RayJob": "/apis/ray.io/v1/namespaces/{}/rayjobs",
+    "RayCluster": "/apis/ray.io/v1/namespaces/{}/rayclusters",
     "FineTuneJob": "/apis/loam.dev/v1alpha1/namespaces/{}/finetunejobs",
 }
 _REFUSALS = (400, 403, 422)  # admission, quota, rights; fields that are not known
@@ -224,6 +225,23 @@ class ApiCluster:
 
     async def read_logs(self, observed: Observed, attempt: int) -> tuple[PodLog, ...]:
         return await read_logs(self._api, observed, attempt)
+
+    async def resize_workers(self, job: JobView, resize: ResizeWorkers) -> None:
+        group = "/spec/workerGroupSpecs/0"
+        operations: list[dict[str, Any]] = [
+            {"op": "replace", "path": f"{group}/replicas", "value": resize.num_workers},
+            {
+                "op": "add",
+                "path": f"{group}/scaleStrategy",
+                "value": {"workersToDelete": list(resize.unwanted)},
+            },
+        ]
+        try:
+            path = _locate("RayCluster", job.namespace, resize.cluster)
+            await self._api.patch_by_operations(path, operations)
+        except ApiError as error:
+            if error.status != 404:
+                raise
 
     async def delete_ray_job(self, job: JobView, name: str, uid: str) -> None:
         body = {"preconditions": {"uid": uid}, "propagationPolicy": "Foreground"}

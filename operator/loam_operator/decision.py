@@ -48,7 +48,21 @@ class DeleteAccess:
     """Delete what the pods of an ended job were given: manifest, progress, access rights."""
 
 
-Action = Launch | DeleteRayJob | DeleteAccess
+@dataclass(frozen=True, slots=True)
+class ResizeWorkers:
+    """Have KubeRay run this many worker pods.
+
+    Attributes:
+        cluster: name of the attempt's RayCluster.
+        unwanted: pods that it is to run no more.
+    """
+
+    cluster: str
+    num_workers: int
+    unwanted: tuple[str, ...] = ()
+
+
+Action = Launch | ResizeWorkers | DeleteRayJob | DeleteAccess
 
 
 @dataclass(frozen=True, slots=True)

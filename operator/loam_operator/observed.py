@@ -74,6 +74,8 @@ class RayJobView:
         reason, message: KubeRay's, of a failure.
         refusal: the API server's words for refusing a pod to KubeRay; "" while it gets them.
         refused_since: when that began.
+        cluster: name of its RayCluster; "" before there is one.
+        desired_workers: worker pods that the RayCluster is to have, as KubeRay last told; 0 before.
     """
 
     name: str
@@ -90,6 +92,8 @@ class RayJobView:
     message: str = ""
     refusal: str = ""
     refused_since: datetime | None = None
+    cluster: str = ""
+    desired_workers: int = 0
 
     @property
     def is_over(self) -> bool:

@@ -78,7 +78,7 @@ def _build_workers(
     return {
         "groupName": "workers",
         "replicas": num_workers,
-        "minReplicas": num_workers,
+        "minReplicas": spec.compute.workers.min,  # see loam_operator.elastic
         "maxReplicas": num_workers,
         "rayStartParams": {
             # One training process a pod, however few CPUs are reserved for it.

@@ -18,6 +18,7 @@ from loam_operator.costs import tell_costs
 from loam_operator.deadline import describe_deadline, is_overdue, seconds_until_deadline
 from loam_operator.decision import RECHECK_SECONDS, Decision
 from loam_operator.effective import limit_deadline
+from loam_operator.elastic import find_resize, is_elastic
 from loam_operator.endings import fail, suspend
 from loam_operator.failures import FAILURES_BY_NAME
 from loam_operator.history import (
@@ -155,10 +156,14 @@ def _show_active(
     is_silent = verdict.state in ("Starting", "Queued") and not has_detail(status)
     started = parse_time(live.started_at) or now
     seconds = seconds_until_deadline(spec, status, now)
-    recheck = STARTING_RECHECK_SECONDS if is_silent else RECHECK_SECONDS
+    resize = find_resize(observed, spec, live, now)
+    may_shrink = verdict.state not in RUNNING and is_elastic(observed.job, spec, live.step)
+    recheck = STARTING_RECHECK_SECONDS if is_silent or may_shrink else RECHECK_SECONDS
     return Decision(
         status,
+        (resize,) if resize else (),
         requeue_seconds=min(seconds, recheck),
+        is_weighty=resize is not None,
         wants_hints=is_silent and now - started >= WAIT_IS_TROUBLE_AFTER,
     )
 

@@ -109,6 +109,8 @@ def view_ray_job(raw: Raw) -> RayJobView:
         message=str(status.get("message", ""))[:2048],
         refusal=str(refused.get("message", ""))[:1024],
         refused_since=parse_time(refused.get("lastTransitionTime")),
+        cluster=status.get("rayClusterName", ""),
+        desired_workers=(status.get("rayClusterStatus") or {}).get("desiredWorkerReplicas", 0),
     )
 
 

@@ -16,6 +16,7 @@ from loam_operator.decision import (
     DeleteAccess,
     DeleteRayJob,
     Launch,
+    ResizeWorkers,
 )
 from loam_operator.history import find_live
 from loam_operator.observed import Hint, JobView, Observed, PodLog, RayJobView, Tenancy
@@ -99,6 +100,9 @@ class Cluster(Protocol):
 
     async def read_logs(self, observed: Observed, attempt: int) -> tuple[PodLog, ...]:
         """The last lines of an attempt's pods, as far as they can still be read."""
+
+    async def resize_workers(self, job: JobView, resize: ResizeWorkers) -> None:
+        """Change what a RayCluster is to have; it is no error if it is gone."""
 
     async def delete_ray_job(self, job: JobView, name: str, uid: str) -> None:
         """Delete this very RayJob and its pods before it; it is no error if it is gone."""
@@ -287,6 +291,10 @@ class Worker:
                     return False
                 self._cache.put_ray_job(key, ray_job)
                 self._on_launched(job, action.attempt)
+            case ResizeWorkers():
+                about = f"{job.namespace}/{job.name}"
+                logger.info("%s: %d worker pods are asked for", about, action.num_workers)
+                await self._cluster.resize_workers(job, action)
             case DeleteRayJob():
                 await self._cluster.delete_ray_job(job, action.name, action.uid)
             case DeleteAccess():

@@ -35,6 +35,9 @@ that it holds itself: to patch ConfigMaps, which each head pod gets for its own.
 - apiGroups: [ray.io]
   resources: [rayjobs]
   verbs: [get, list, watch, create, delete]
+- apiGroups: [ray.io]
+  resources: [rayclusters]   # an elastic job starts without the workers for which there is no room
+  verbs: [patch]
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]

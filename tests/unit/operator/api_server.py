@@ -52,7 +52,7 @@ class ObjectServer:
             return web.json_response({"reason": "AlreadyExists"}, status=409)
         if path.rpartition("/")[2] in self.refused:
             return web.json_response({"reason": "Forbidden"}, status=403)
-        if body["kind"] == "RoleBinding" and not self._has_role(path, body["roleRef"]["name"]):
+        if body.get("kind") == "RoleBinding" and not self._has_role(path, body["roleRef"]["name"]):
             return web.json_response({"reason": "NotFound"}, status=404)
         body["metadata"] |= {"uid": f"uid-{place}", "resourceVersion": "1"}
         self.objects[place] = body

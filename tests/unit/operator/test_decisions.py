@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.unit.operator.lane import Lane
 from tests.unit.operator.world import (
     CHILDREN,
     JUDGED,
@@ -15,7 +16,6 @@ from tests.unit.operator.world import (
     SPEC,
     START,
     Operator,
-    World,
     make_profile,
 )
 
@@ -27,73 +27,13 @@ from loam_operator.costs import add_costs
 from loam_operator.decision import Launch
 from loam_operator.failures import FAILURES, FAILURES_BY_EXIT
 from loam_operator.judge import judge_attempt
-from loam_operator.observed import JobView, Observed, PodView
-from loam_operator.status import MAX_STATUS_BYTES, measure_status, read_state, read_status
+from loam_operator.observed import Observed, PodView
+from loam_operator.status import MAX_STATUS_BYTES, measure_status
 from loam_operator.steps import count_workers
 from loam_operator.throttle import Bucket
 
 MOST = "5Gi"  # between the first attempt's 4Gi and half as much again
 REVIEWED = {"targetCount": 10, "spotCheck": {"required": True}}
-
-
-class Lane:
-    """A world with one operator that hears everything at once."""
-
-    def __init__(self, **spec: Any) -> None:
-        self.world = World()
-        self.world.change_spec(**spec)
-        self.operator = Operator(self.world)
-
-    def work(self, passes: int = 3) -> None:
-        for _ in range(passes):
-            self.operator.hear_all()
-            self.operator.work()
-
-    def run_until(self, state: str, exit_code: int = 0, most: int = 200) -> None:
-        """Let everybody act until the job is in this state."""
-        for _ in range(most):
-            self.work(1)
-            if self.state == state:
-                return
-            self.act(exit_code)
-        raise AssertionError(f"never {state}: {self.world.transitions}")
-
-    def act(self, exit_code: int = 0) -> None:
-        for name in sorted(self.world.ray_jobs):
-            self.world.advance_ray_job(name, exit_code)
-        self.world.collect_garbage()
-        self.world.seconds += 5
-
-    def note_launches(self) -> list[Launch]:
-        """A list that fills with what the operator launches."""
-        launches: list[Launch] = []
-        create = self.world.create_attempt
-
-        async def note(job: JobView, launch: Launch) -> Any:
-            if not any(one.attempt == launch.attempt for one in launches):
-                launches.append(launch)
-            return await create(job, launch)
-
-        self.world.create_attempt = note  # type: ignore[method-assign]
-        return launches
-
-    @property
-    def status(self) -> Any:
-        assert self.world.job is not None
-        return read_status(self.world.job.status)
-
-    @property
-    def state(self) -> str:
-        state = read_state(self.status)
-        return state.name if state else ""
-
-    @property
-    def message(self) -> str:
-        return str(next(one.message for one in self.status.conditions if one.type == "Ready"))
-
-    @property
-    def reasons(self) -> list[str]:
-        return [attempt.reason for attempt in self.status.attempts]
 
 
 def test_a_plain_job_costs_few_writes():
@@ -402,7 +342,7 @@ def test_a_ray_job_that_is_gone_with_its_dead_is_not_started_again():
     lane = Lane()
     lane.work(1)
     lane.world.advance_ray_job("job-prepare-a1")
-    lane.world.kill_for_memory("job-prepare-a1", "worker")
+    lane.world.kill_for_memory("job-prepare-a1", "head")
     lane.world.delete_job_object("job-prepare-a1")
     del lane.world.ray_jobs["job-prepare-a1"]
     lane.world.seconds += 300

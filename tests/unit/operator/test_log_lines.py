@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.unit.operator.test_decisions import Lane
+from tests.unit.operator.lane import Lane
 
 from loam_api.status import MAX_LOG_LENGTH
 from loam_operator.log_lines import keep_lines

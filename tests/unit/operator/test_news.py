@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from tests.unit.operator.test_decisions import Lane
+from tests.unit.operator.lane import Lane
 
 from loam_operator.event_writer import build_event
 from loam_operator.news import News, find_news

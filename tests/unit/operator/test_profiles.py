@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.operator.test_decisions import Lane
+from tests.unit.operator.lane import Lane
 from tests.unit.operator.test_rayjob import JOB, SETTINGS, get_container, get_pods
 from tests.unit.operator.world import START, make_profile
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.unit.operator.test_decisions import Lane
+from tests.unit.operator.lane import Lane
 from tests.unit.operator.test_news import Reader
 from tests.unit.operator.world import RUN_KEY
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.tools.cases import count_cases
-from tests.unit.operator.world import CHILDREN, JUDGED, Operator, World, make_profile
+from tests.unit.operator.world import CHILDREN, ELASTIC, JUDGED, Operator, World, make_profile
 
 from loam_api.review import ANNOTATION, ROWS_ANNOTATION, RUN_ANNOTATION
 from loam_operator.history import find_live
@@ -57,6 +57,7 @@ class Job(RuleBasedStateMachine):
         ttl=st.sampled_from([0, 60]),
         is_reviewed=st.booleans(),
         is_judged=st.booleans(),
+        is_elastic=st.booleans(),
         last_exit=EXITS,
     )
     def apply(
@@ -66,6 +67,7 @@ class Job(RuleBasedStateMachine):
         ttl: int,
         is_reviewed: bool,
         is_judged: bool,
+        is_elastic: bool,
         last_exit: int,
     ) -> None:
         self.world = World()
@@ -76,6 +78,8 @@ class Job(RuleBasedStateMachine):
             self.world.change_spec(synthesis=REVIEWED)
         if is_judged:
             self.world.change_spec(**JUDGED)
+        if is_elastic:
+            self.world.change_spec(**ELASTIC)
         self.operators = [Operator(self.world), Operator(self.world)]
         self.disturbances = 1
         self.last_exit = last_exit
@@ -207,6 +211,11 @@ class Job(RuleBasedStateMachine):
             attempt = attempts[pick % len(attempts)]
             self.world.write_progress(attempt, RUBBISH[which].replace("ATTEMPT", str(attempt)))
 
+    @rule(room=st.integers(0, 3))
+    def fill_nodes(self, room: int) -> None:
+        self.disturbances += 1
+        self.world.room = room
+
     @rule(seconds=st.sampled_from([1, 15, 130, 400]))
     def pass_time(self, seconds: int) -> None:
         self.world.seconds += seconds
@@ -259,7 +268,8 @@ class Job(RuleBasedStateMachine):
         assert self.world.counts.total <= 12 + 14 * last + 6 * self.disturbances
 
     def teardown(self) -> None:
-        """With the trouble over, every job comes to a true end, and then nothing is written.
+        """With the trouble over, every job comes to a true end, and then nothing is written. An
+        elastic one does with room for its fewest workers alone.
 
         What fails behind the training is asked for once more: it is the last that can be seen.
         """
@@ -268,6 +278,7 @@ class Job(RuleBasedStateMachine):
         world = self.world
         world.foreign, world.refusal, world.crash_in = set(), "", None
         world.profiles = {}
+        world.room = max(world.room, 1)
         world.change_spec(suspend=False)
         world.update_job(review={ANNOTATION: "approved"})
         self.run_to_end(self.last_exit)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from tests.unit.operator.test_decisions import Lane
+from tests.unit.operator.lane import Lane
 from tests.unit.operator.world import START
 
 from loam_operator.event_reader import view_event

@@ -16,7 +16,7 @@ from loam_api.progress_document import ProgressDocument, ResultDocument, parse_p
 from loam_operator.admission import list_excesses
 from loam_operator.cache import Cache, Key
 from loam_operator.checking import check_spec
-from loam_operator.decision import Launch
+from loam_operator.decision import Launch, ResizeWorkers
 from loam_operator.history import find_live
 from loam_operator.names import name_attempt
 from loam_operator.observed import (
@@ -33,7 +33,7 @@ from loam_operator.profiles import Profile, find_profile
 from loam_operator.review import is_decided, refuses_all
 from loam_operator.states import INITIAL_STATES
 from loam_operator.status import MAX_STATUS_BYTES, measure_status, read_state, read_status
-from loam_operator.steps import FINISH, REVIEW, TRAIN, list_steps
+from loam_operator.steps import FINISH, REVIEW, TRAIN, count_workers, list_steps
 from loam_operator.throttle import ProgressThrottle
 from loam_operator.worker import ConflictError, GoneError, RefusedError, TakenError, Worker
 
@@ -60,7 +60,7 @@ JUDGED: dict[str, Any] = {
     "data": {**SPEC["data"], "task": "generation"},
     "evaluation": {"judge": {"openai": {"baseURL": "https://judge.example/v1", "model": "j"}}},
 }
-_GPU_STEPS = ("generate", "train")
+ELASTIC: dict[str, Any] = {"compute": {"workers": {"min": 1, "max": 3}}}
 
 
 def make_profile(name: str, **spec: Any) -> ProfileView:
@@ -80,10 +80,11 @@ class Counts:
     progress: int = 0
     created: int = 0
     deleted: int = 0
+    resized: int = 0
 
     @property
     def total(self) -> int:
-        return self.status + self.created + self.deleted
+        return self.status + self.created + self.deleted + self.resized
 
 
 @dataclass
@@ -110,6 +111,7 @@ class World:
         self.copied_in: int | None = -1
         self.ruled_in: int | None = -1
         self.foreign: set[str] = set()
+        self.room = 100  # for workers, all at once
         self.hints: tuple[Hint, ...] = ()
         self.num_looks = 0
         self.logs: tuple[PodLog, ...] = ()
@@ -201,6 +203,17 @@ class World:
         assert any(one.number == attempt for one in read_status(observed.job.status).attempts)
         return self.logs
 
+    async def resize_workers(self, job: JobView, resize: ResizeWorkers) -> None:
+        self._maybe_crash(before=True)
+        held = [one for one in self.ray_jobs.values() if one.cluster == resize.cluster]
+        for one in held:
+            self._check_resize(one, resize)
+            self.counts.resized += 1
+            for name in resize.unwanted:
+                self.pods.pop(name, None)
+            self.update_ray_job(one.name, desired_workers=resize.num_workers)
+        self._maybe_crash()
+
     async def delete_ray_job(self, job: JobView, name: str, uid: str) -> None:
         self._maybe_crash(before=True)
         held = self.ray_jobs.get(name)
@@ -240,6 +253,18 @@ class World:
         if launch.step == TRAIN and REVIEW in steps:
             assert is_decided(status), "trained on rows that nobody has looked at"
             assert launch.review, "the pods do not know what was decided"
+
+    def _check_resize(self, one: RayJobView, resize: ResizeWorkers) -> None:
+        assert self.job is not None
+        workers = check_spec(self.job).compute.workers
+        assert workers.min <= resize.num_workers <= workers.max
+        live = find_live(read_status(self.job.status))
+        assert live is not None
+        assert live.number == one.attempt, "resized what has ended"
+        if resize.num_workers < one.desired_workers:
+            assert one.job_status == "", "took workers from a job that runs"
+        phases = {self.pods[name].phase for name in resize.unwanted if name in self.pods}
+        assert phases <= {"Pending"}, "gave up a worker that is there"
 
     def _check_profile(self, launch: Launch) -> None:
         """A job keeps to the rules that it started under, until somebody asks for a retry."""
@@ -391,11 +416,29 @@ class World:
         self.pods[name] = PodView(
             *(name, uid, role, one.attempt),
             resource_version=self.make_version(),
-            phase="Running",
+            unschedulable="there is no room",
+            waiting_since=self.now(),
             job_uid=one.owner_uid,
-            gpus=int(role == "worker" and one.step in _GPU_STEPS),
-            node_since=self.now(),
+            gpus=int(role == "worker"),
         )
+        self._schedule()
+
+    def _schedule(self) -> None:
+        """Give pods a node: heads always, workers as far as there is room."""
+        for pod in list(self.pods.values()):
+            placed = [one for one in self.pods.values() if one.role == "worker" and one.node_since]
+            if pod.unschedulable and (pod.role != "worker" or len(placed) < self.room):
+                running = {"phase": "Running", "unschedulable": "", "node_since": self.now()}
+                self.update_pod(pod.name, **running)
+
+    def _reconcile_pods(self, name: str) -> None:
+        """KubeRay makes the workers that a RayCluster is to have, and lacks."""
+        alive = [
+            pod for pod in self.list_pods(name) if pod.role == "worker" and pod.deletion_due is None
+        ]
+        for _ in range(self.ray_jobs[name].desired_workers - len(alive)):
+            self.add_pod(name, "worker")
+        self._schedule()
 
     def advance_ray_job(self, name: str, exit_code: int = 0) -> None:
         """KubeRay and the runtime do the next thing for a RayJob."""
@@ -407,10 +450,19 @@ class World:
                 self.update_pod(pod.name, deletion_due=self.now())
             return
         if one.deployment_status in ("", "Suspended"):
-            self.update_ray_job(name, deployment_status="Initializing", job_id=self.make_uid())
-            for role in ("head", "worker"):
-                self.add_pod(name, role)
-        elif one.job_status == "":
+            assert self.job is not None
+            self.update_ray_job(
+                name,
+                deployment_status="Initializing",
+                job_id=self.make_uid(),
+                cluster=f"cluster-{self.make_uid()}",
+                desired_workers=count_workers(one.step, check_spec(self.job)),
+            )
+            self.add_pod(name, "head")
+            self._reconcile_pods(name)
+            return
+        self._reconcile_pods(name)
+        if one.job_status == "":
             self._submit(name)
         elif one.job_status == "RUNNING":
             self._work(name, exit_code)
@@ -419,6 +471,9 @@ class World:
         """The entrypoint claims (attempt, jobId); another head's claim is in its way for good."""
         one, head = self.ray_jobs[name], self.find_head(name)
         if head is None or head.is_over or head.deletion_due is not None:
+            return
+        running = [pod for pod in self.list_pods(name) if pod.phase == "Running"]
+        if len(running) != one.desired_workers + 1:
             return
         holder = self.claims.setdefault((one.attempt, one.job_id), head.uid)
         if holder != head.uid:
@@ -495,7 +550,9 @@ class World:
         for pod in self.list_pods(name):
             del self.pods[pod.name]
         self.killed.pop(one.attempt, None)
-        self.update_ray_job(name, deployment_status="Suspended", job_status="", job_id="")
+        self.update_ray_job(
+            name, deployment_status="Suspended", job_status="", job_id="", cluster=""
+        )
 
     def kill_for_memory(self, name: str, role: str) -> None:
         """KubeRay deletes the pod at once and makes another: the event of its deletion says how it
@@ -506,7 +563,7 @@ class World:
                 self.update_pod(pod.name, phase="Failed", is_oom_killed=True, exit_code=137)
                 self.last_words[pod.name] = self.pods.pop(pod.name)
                 self.killed.setdefault(one.attempt, set()).add(pod.uid)
-                if not one.is_deleting and not one.is_over:
+                if not one.is_deleting and not one.is_over and role == "head":
                     self.add_pod(name, role)
 
 
