@@ -26,8 +26,9 @@ class Workers(ApiModel):
         ge=1,
         le=1024,
         description="Fewest processes to train with: a job that loses pods goes on with so many, "
-        "and grows as others come. In a cluster an attempt begins when the pods of max are there: "
-        "KubeRay waits for all. A step has the same examples, however many.",
+        "and grows as others come. In a cluster it begins with the pods for which there is room, "
+        "once others have waited for 30 s; a queue admits those of max together. A step has the "
+        "same examples, however many.",
     )
     max: int = Field(default=1, ge=1, le=1024, description="Most processes to train with.")
 

@@ -252,7 +252,7 @@ HEALING = (
         "the RayCluster's condition ReplicaFailure, events FailedCreate, or a refusal to the "
         "operator that names a quota",
         "said after 10 s with the quota's name; goes on when there is room; waits until the "
-        "deadline",
+        "deadline; an elastic job begins with fewer workers, as where no node has room",
         name="QuotaExceeded",
     ),
     Healing(
@@ -270,7 +270,8 @@ HEALING = (
     Healing(
         "no node has room",
         "a pod's condition PodScheduled is False for 10 s",
-        "said with the scheduler's words; waits until the deadline",
+        "said with the scheduler's words; waits until the deadline; an elastic job begins without "
+        "such workers after 30 s where compute.workers.min others run, outside of a queue",
         name="Unschedulable",
     ),
     Healing(
