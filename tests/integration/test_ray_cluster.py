@@ -15,12 +15,14 @@ from loam_runtime.sources import fetch_sources
 from loam_runtime.steps.context import InputContext
 from loam_runtime.storage.registry import open_store
 from loam_runtime.storage.run_store import RunStore
+from loam_runtime.training import ray_adapter
 from loam_runtime.training.ray_adapter import fit as fit_on_ray
 from loam_runtime.training.rows import write_encoded
 from loam_runtime.training.run_address import RunAddress
 from loam_runtime.training.shared_inputs import ModelSource
 
 ROWS, VALIDATION = make_rows(21), make_rows(5, seed=1)
+SMALL = {"object_store_memory": 128 * 2**20}
 
 
 @pytest.fixture
@@ -29,39 +31,67 @@ def cluster(monkeypatch):
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    small = {"object_store_memory": 128 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SMALL})
     for _ in range(2):
-        cluster.add_node(num_cpus=1, **small)
+        cluster.add_node(num_cpus=1, **SMALL)
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     yield cluster
     cluster.shutdown()
 
 
-def test_workers_fetch_model_and_rows(cluster, tmp_path):
-    """The driver's paths mean nothing in another pod; the losses are those of one process."""
-    model_folder = build_tiny_model(tmp_path / "gemma3")
+def train(config, folder, on_event):
+    """Train in `folder`; the model is at an address of its own, and not where the driver has it."""
+    model_folder = build_tiny_model(folder / "gemma3")
     for name, rows in (("train", ROWS), ("validation", VALIDATION)):
-        write_encoded(rows, tmp_path / f"{name}.arrow")
-    output = f"file://{tmp_path}/output"
+        write_encoded(rows, folder / f"{name}.arrow")
+    output = f"file://{folder}/output"
     run = RunStore(open_store(output), "run")
     run.acquire("job", 1)
-    config = make_config(num_workers=2, max_steps=4, global_batch=7)
-    result = fit_on_ray(
+    return fit_on_ray(
         config,
-        tmp_path / "on-the-driver-only",
-        tmp_path / "train.arrow",
-        tmp_path / "validation.arrow",
+        folder / "on-the-driver-only",
+        folder / "train.arrow",
+        folder / "validation.arrow",
         model=ModelSource(f"file://{model_folder}"),
         run=RunAddress(output, "run", run.token),
-        work_dir=tmp_path / "work",
-        output_dir=tmp_path / "adapter",
-        on_event=lambda event: None,
+        work_dir=folder / "work",
+        output_dir=folder / "adapter",
+        on_event=on_event,
     )
-    plain = fit(config, model_folder, tmp_path / "plain", ROWS, VALIDATION)
+
+
+def test_workers_fetch_model_and_rows(cluster, tmp_path):
+    """The driver's paths mean nothing in another pod; the losses are those of one process."""
+    config = make_config(num_workers=2, max_steps=4, global_batch=7)
+    result = train(config, tmp_path, lambda event: None)
+    plain = fit(config, tmp_path / "gemma3", tmp_path / "plain", ROWS, VALIDATION)
     assert result.losses == pytest.approx(plain.losses, abs=1e-4)
     assert (tmp_path / "work" / "rows" / "train.arrow").exists()
     assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
+
+
+def test_a_training_grows_when_a_node_comes(cluster, tmp_path, monkeypatch):
+    """Where there was room for one of two workers, the other joins behind the newest checkpoint:
+    else a job that started on one free GPU would train for days beside others that are free."""
+    monkeypatch.setattr(ray_adapter, "_RESIZE_SECONDS", 0.5)
+    cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=True)
+    starts, steps = [], []
+
+    def grow(event):
+        if event["event"] == "start":
+            starts.append(event)
+        if event["event"] == "step":
+            steps.append(event["step"])
+            if len(steps) == 1:
+                cluster.add_node(num_cpus=1, **SMALL)
+            if len(starts) == 2:
+                raise KeyboardInterrupt
+
+    config = make_config(num_workers=2, min_workers=1, max_steps=10_000)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path, grow)
+    assert [event["num_workers"] for event in starts] == [1, 2]
+    assert starts[1]["step"] > 0
 
 
 def test_the_base_model_goes_to_every_node(cluster, tmp_path, monkeypatch):

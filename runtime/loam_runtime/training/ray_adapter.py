@@ -47,6 +47,7 @@ _GIVEN_START_TIMEOUT = os.environ.get(_START_TIMEOUT, "")
 # A cold GPU pod takes minutes to pull its image. An elastic group asks for what Ray has just seen
 # to be there: to wait long for it would be to wait for a node that is lost.
 _START_SECONDS, _ELASTIC_START_SECONDS = 1800, 60
+_RESIZE_SECONDS = 60.0  # between two looks for more room
 _OBJECT_STORE_BYTES = 128 * 2**20  # only events pass through it
 _MAX_RESTARTS = 3  # by Ray, before it is asked whether training gets on at all
 _POLL_SECONDS = 0.2
@@ -257,7 +258,11 @@ def _build_trainer(task: WorkerTask, mailbox: Any, ray_dir: Path) -> Any:
     return TorchTrainer(
         run_worker,
         train_loop_config={"task": task, "mailbox": mailbox},
-        scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=on_gpu),
+        scaling_config=ScalingConfig(
+            num_workers=num_workers,
+            use_gpu=on_gpu,
+            elastic_resize_monitor_interval_s=_RESIZE_SECONDS,
+        ),
         run_config=RunConfig(
             name=f"train-{uuid.uuid4().hex[:8]}",
             storage_path=str(ray_dir),
