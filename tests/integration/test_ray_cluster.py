@@ -25,18 +25,27 @@ ROWS, VALIDATION = make_rows(21), make_rows(5, seed=1)
 SMALL = {"object_store_memory": 128 * 2**20}
 
 
-@pytest.fixture
-def cluster(monkeypatch):
-    """A head that takes no work and two nodes with a CPU each, as KubeRay makes them of pods."""
+@pytest.fixture(scope="module")
+def nodes():
+    """One cluster for all tests of this file, as KubeRay makes it of pods: a head that takes no
+    work, and for now one node of a CPU."""
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SMALL})
-    for _ in range(2):
-        cluster.add_node(num_cpus=1, **SMALL)
-    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-    yield cluster
-    cluster.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SMALL})
+        made.add_node(num_cpus=1, **SMALL)
+        patch.setenv("RAY_ADDRESS", made.address)
+        yield made
+        made.shutdown()
+
+
+@pytest.fixture
+def cluster(nodes):
+    """With two nodes."""
+    while len(nodes.worker_nodes) < 2:
+        nodes.add_node(num_cpus=1, **SMALL)
+    return nodes
 
 
 def train(config, folder, on_event):
@@ -60,21 +69,12 @@ def train(config, folder, on_event):
     )
 
 
-def test_workers_fetch_model_and_rows(cluster, tmp_path):
-    """The driver's paths mean nothing in another pod; the losses are those of one process."""
-    config = make_config(num_workers=2, max_steps=4, global_batch=7)
-    result = train(config, tmp_path, lambda event: None)
-    plain = fit(config, tmp_path / "gemma3", tmp_path / "plain", ROWS, VALIDATION)
-    assert result.losses == pytest.approx(plain.losses, abs=1e-4)
-    assert (tmp_path / "work" / "rows" / "train.arrow").exists()
-    assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
-
-
-def test_a_training_grows_when_a_node_comes(cluster, tmp_path, monkeypatch):
+def test_a_training_grows_when_a_node_comes(nodes, tmp_path, monkeypatch):
     """Where there was room for one of two workers, the other joins behind the newest checkpoint:
     else a job that started on one free GPU would train for days beside others that are free."""
     monkeypatch.setattr(ray_adapter, "_RESIZE_SECONDS", 0.5)
-    cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=True)
+    while len(nodes.worker_nodes) > 1:
+        nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=True)
     starts, steps = [], []
 
     def grow(event):
@@ -83,7 +83,7 @@ def test_a_training_grows_when_a_node_comes(cluster, tmp_path, monkeypatch):
         if event["event"] == "step":
             steps.append(event["step"])
             if len(steps) == 1:
-                cluster.add_node(num_cpus=1, **SMALL)
+                nodes.add_node(num_cpus=1, **SMALL)
             if len(starts) == 2:
                 raise KeyboardInterrupt
 
@@ -92,6 +92,16 @@ def test_a_training_grows_when_a_node_comes(cluster, tmp_path, monkeypatch):
         train(config, tmp_path, grow)
     assert [event["num_workers"] for event in starts] == [1, 2]
     assert starts[1]["step"] > 0
+
+
+def test_workers_fetch_model_and_rows(cluster, tmp_path):
+    """The driver's paths mean nothing in another pod; the losses are those of one process."""
+    config = make_config(num_workers=2, max_steps=4, global_batch=7)
+    result = train(config, tmp_path, lambda event: None)
+    plain = fit(config, tmp_path / "gemma3", tmp_path / "plain", ROWS, VALIDATION)
+    assert result.losses == pytest.approx(plain.losses, abs=1e-4)
+    assert (tmp_path / "work" / "rows" / "train.arrow").exists()
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
 
 
 def test_the_base_model_goes_to_every_node(cluster, tmp_path, monkeypatch):
