@@ -35,6 +35,14 @@ _ASKED: dict[str, tuple[EndpointRole, ...]] = {
 }
 # KubeRay names its own ports only where a head names none, and its Service is made of them.
 _HEAD_PORTS = {"gcs-server": 6379, "dashboard": 8265, METRICS_PORT_NAME: METRICS_PORT}
+# KubeRay submits when all pods are ready; its own probe looks for the first time after 10 s.
+_READINESS = {
+    "httpGet": {"path": "/api/healthz", "port": 52365},
+    "initialDelaySeconds": 2,
+    "periodSeconds": 2,
+    "timeoutSeconds": 5,
+    "failureThreshold": 10,
+}
 
 Pod = dict[str, Any]
 
@@ -143,6 +151,7 @@ def _build_pod(
     if role != "submitter":
         hook = {"exec": {"command": ["python", "-m", "loam_runtime.training.drain"]}}
         container["lifecycle"] = {"preStop": hook}
+        container["readinessProbe"] = _READINESS
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,

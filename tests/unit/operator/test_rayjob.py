@@ -286,6 +286,18 @@ def test_the_kernel_says_who_ran_out_of_memory(role):
 
 
 @pytest.mark.parametrize("role", ["head", "worker"])
+def test_a_pod_that_is_up_is_seen_to_be(role):
+    """KubeRay's own probe looks for the first time after 10 s, in which GPUs are held for nothing;
+    and one that Ray never answers would keep every job from its start."""
+    probe = get_container(get_pods(build())[role])["readinessProbe"]
+    assert probe["initialDelaySeconds"] + probe["periodSeconds"] < 5
+    # Ray's own: its agent's default port, which no start parameter changes.
+    assert probe["httpGet"] == {"path": "/api/healthz", "port": 52365}
+    parameters = build()["spec"]["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]
+    assert "dashboard-agent-listen-port" not in parameters
+
+
+@pytest.mark.parametrize("role", ["head", "worker"])
 def test_pods_end_when_they_are_told_to(role):
     """By default Ray waits half a minute for servers that no job has: with a GPU that idles, and
     the next attempt waiting for it."""
