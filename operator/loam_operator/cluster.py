@@ -243,6 +243,9 @@ class ApiCluster:
             if error.status != 404:
                 raise
 
+    async def delete_ray_cluster(self, job: JobView, name: str) -> None:
+        await self._api.delete(_locate("RayCluster", job.namespace, name))
+
     async def delete_ray_job(self, job: JobView, name: str, uid: str) -> None:
         body = {"preconditions": {"uid": uid}, "propagationPolicy": "Foreground"}
         try:

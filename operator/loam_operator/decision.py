@@ -36,6 +36,17 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class DeleteRayCluster:
+    """Let the pods of a RayJob go that is over, before KubeRay does.
+
+    Attributes:
+        name: of the RayCluster.
+    """
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteRayJob:
     """Delete this very RayJob, and its pods before it."""
 
@@ -62,7 +73,7 @@ class ResizeWorkers:
     unwanted: tuple[str, ...] = ()
 
 
-Action = Launch | ResizeWorkers | DeleteRayJob | DeleteAccess
+Action = Launch | ResizeWorkers | DeleteRayCluster | DeleteRayJob | DeleteAccess
 
 
 @dataclass(frozen=True, slots=True)

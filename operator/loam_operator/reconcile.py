@@ -16,7 +16,7 @@ from loam_operator.checking import SpecError, check_spec
 from loam_operator.cleanup import clean_up, list_leftovers
 from loam_operator.costs import tell_costs
 from loam_operator.deadline import describe_deadline, is_overdue, seconds_until_deadline
-from loam_operator.decision import RECHECK_SECONDS, Decision
+from loam_operator.decision import RECHECK_SECONDS, Decision, DeleteRayCluster
 from loam_operator.effective import limit_deadline
 from loam_operator.elastic import find_resize, is_elastic
 from loam_operator.endings import fail, suspend
@@ -48,6 +48,7 @@ from loam_operator.status import (
     read_state,
     read_status,
 )
+from loam_operator.steps import count_workers
 from loam_operator.waits import WAIT_IS_TROUBLE_AFTER, describe_preemptions
 
 STARTING_RECHECK_SECONDS = 10.0
@@ -121,7 +122,7 @@ def _follow(
     """An attempt has been started and has not ended yet."""
     verdict = judge_attempt(observed, live, now)
     if verdict.outcome == "succeeded":
-        return _finish_step(observed, spec, status, verdict, now)
+        return _finish_step(observed, spec, status, verdict, live, now)
     if is_overdue(spec, status, now):
         return fail(observed, status, "DeadlineExceeded", describe_deadline(spec), now)
     if spec.suspend:
@@ -190,15 +191,30 @@ def _finish_step(
     spec: FineTuneJobSpec,
     status: FineTuneJobStatus,
     verdict: Verdict,
+    live: Attempt,
     now: datetime,
 ) -> Decision:
     result = verdict.result
     assert result is not None
     status = note_result(end_attempt(status, "Succeeded", now, exit_code=0), result)
     if find_next_step(spec, status) and not result.is_published:
-        return start_or_wait(observed, spec, status, now)
-    status = enter_state(status, "Succeeded", now)
-    return Decision(status, list_leftovers(observed, status), requeue_seconds=1.0)
+        decision = start_or_wait(observed, spec, status, now)
+    else:
+        status = enter_state(status, "Succeeded", now)
+        decision = Decision(status, list_leftovers(observed, status), requeue_seconds=1.0)
+    return replace(decision, actions=(*_free_workers(observed, spec, live), *decision.actions))
+
+
+def _free_workers(
+    observed: Observed, spec: FineTuneJobSpec, live: Attempt
+) -> tuple[DeleteRayCluster, ...]:
+    """KubeRay leaves the pods for a while, for what may be read from their logs: of a success
+    nothing is, and they may have GPUs."""
+    ray_job = observed.find_ray_job(live.step, live.number)
+    has_workers = count_workers(live.step, spec) > 0
+    return (
+        (DeleteRayCluster(ray_job.cluster),) if ray_job and ray_job.cluster and has_workers else ()
+    )
 
 
 def _end_failed(

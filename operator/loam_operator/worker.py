@@ -14,6 +14,7 @@ from loam_operator.decision import (
     Action,
     Decision,
     DeleteAccess,
+    DeleteRayCluster,
     DeleteRayJob,
     Launch,
     ResizeWorkers,
@@ -103,6 +104,9 @@ class Cluster(Protocol):
 
     async def resize_workers(self, job: JobView, resize: ResizeWorkers) -> None:
         """Change what a RayCluster is to have; it is no error if it is gone."""
+
+    async def delete_ray_cluster(self, job: JobView, name: str) -> None:
+        """Delete a RayCluster and its pods; it is no error if it is gone."""
 
     async def delete_ray_job(self, job: JobView, name: str, uid: str) -> None:
         """Delete this very RayJob and its pods before it; it is no error if it is gone."""
@@ -295,6 +299,8 @@ class Worker:
                 about = f"{job.namespace}/{job.name}"
                 logger.info("%s: %d worker pods are asked for", about, action.num_workers)
                 await self._cluster.resize_workers(job, action)
+            case DeleteRayCluster():
+                await self._cluster.delete_ray_cluster(job, action.name)
             case DeleteRayJob():
                 await self._cluster.delete_ray_job(job, action.name, action.uid)
             case DeleteAccess():

@@ -36,8 +36,8 @@ that it holds itself: to patch ConfigMaps, which each head pod gets for its own.
   resources: [rayjobs]
   verbs: [get, list, watch, create, delete]
 - apiGroups: [ray.io]
-  resources: [rayclusters]   # an elastic job starts without the workers for which there is no room
-  verbs: [patch]
+  resources: [rayclusters]   # workers for which there is no room; those that are done
+  verbs: [patch, delete]
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]

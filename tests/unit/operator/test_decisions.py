@@ -41,7 +41,7 @@ def test_a_plain_job_costs_few_writes():
     lane = Lane()
     lane.run_until("Succeeded")
     lane.work()
-    assert lane.world.counts.total <= 14
+    assert lane.world.counts.total <= 15
     assert lane.world.transitions == [
         "Starting",
         "Preparing",
@@ -53,12 +53,13 @@ def test_a_plain_job_costs_few_writes():
 
 
 def test_what_only_shows_how_far_a_job_is_may_wait():
-    """Starts and ends never wait behind progress, and they are few: 6 objects, 2 RayJobs, 3 states.
-    A write that grew into something that must be made would be counted here."""
+    """Starts and ends never wait behind progress, and they are few: 6 objects, 2 RayJobs, 3 states,
+    and workers that are let go. A write that grew into something that must be made would be
+    counted here."""
     lane = Lane()
     lane.operator.throttle._bucket = Bucket(1e-9)  # never any room
     lane.run_until("Succeeded")
-    assert lane.world.counts.total == 11
+    assert lane.world.counts.total == 12
     assert lane.world.transitions == ["Starting", "Succeeded"]
 
 
@@ -240,6 +241,19 @@ def test_the_workers_that_train_have_written_the_rows():
     spec = check_spec(lane.world.job)
     steps = [(one.step, count_workers(one.step, spec)) for one in launches]
     assert steps == [("prepare", 0), ("train", 4)]
+
+
+@pytest.mark.parametrize(("exit_code", "is_free"), [(0, True), (15, False)])
+def test_workers_are_let_go_when_they_are_done(exit_code: int, is_free: bool):
+    """KubeRay leaves the pods for 10 s, for their logs to be read: of a success nobody reads them,
+    and GPUs idle; what failed is asked for its last words."""
+    lane = Lane()
+    lane.run_until("Training")
+    (train,) = [one for one in lane.world.ray_jobs if "-train-" in one]
+    while not lane.world.ray_jobs[train].is_over:
+        lane.world.advance_ray_job(train, exit_code)
+    lane.work(1)
+    assert all((pod.deletion_due is not None) == is_free for pod in lane.world.list_pods(train))
 
 
 def test_a_retry_by_hand_prepares_anew():

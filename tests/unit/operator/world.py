@@ -214,6 +214,15 @@ class World:
             self.update_ray_job(one.name, desired_workers=resize.num_workers)
         self._maybe_crash()
 
+    async def delete_ray_cluster(self, job: JobView, name: str) -> None:
+        self._maybe_crash(before=True)
+        for one in self.ray_jobs.values():
+            if one.cluster == name:
+                assert one.attempt in self.successes, "took the pods of what is not done"
+                self.counts.deleted += 1
+                self._end_pods(one.name)
+        self._maybe_crash()
+
     async def delete_ray_job(self, job: JobView, name: str, uid: str) -> None:
         self._maybe_crash(before=True)
         held = self.ray_jobs.get(name)
@@ -380,6 +389,9 @@ class World:
     def delete_job_object(self, name: str) -> None:
         """Foreground deletion: the RayJob stays until its pods are gone."""
         self.update_ray_job(name, is_deleting=True)
+        self._end_pods(name)
+
+    def _end_pods(self, name: str) -> None:
         for pod in self.list_pods(name):
             if pod.deletion_due is None:
                 self.update_pod(pod.name, deletion_due=self.now() + timedelta(seconds=120))
