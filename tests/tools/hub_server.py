@@ -110,8 +110,8 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):  # the client has enough
             for start in range(0, len(body), _PIECE_BYTES):
                 piece = body[start : start + _PIECE_BYTES]
+                self._hub.sent_bytes[name] += len(piece)  # before the client can have it
                 self.wfile.write(piece)
-                self._hub.sent_bytes[name] += len(piece)
 
 
 def _hash(content: bytes) -> str:
