@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from loam_api.status import FineTuneJobStatus
-from loam_operator.decision import Action, Decision, DeleteAccess, DeleteRayJob
+from loam_api.finetunejob import FineTuneJobSpec
+from loam_api.status import Attempt, FineTuneJobStatus
+from loam_operator.decision import (
+    Action,
+    Decision,
+    DeleteAccess,
+    DeleteRayCluster,
+    DeleteRayJob,
+)
 from loam_operator.history import find_live
 from loam_operator.observed import Observed
 from loam_operator.status import parse_time
+from loam_operator.steps import count_workers
 
 _DEFAULT_TTL_SECONDS = 3600
 
@@ -22,6 +30,19 @@ def list_leftovers(observed: Observed, status: FineTuneJobStatus) -> tuple[Actio
         for one in observed.list_own_ray_jobs()
         if one.attempt != number and not one.is_over and not one.is_deleting
     )
+
+
+def free_workers(
+    observed: Observed, spec: FineTuneJobSpec, done: Attempt
+) -> tuple[DeleteRayCluster, ...]:
+    """The workers of an attempt that has just succeeded, which may have GPUs.
+
+    KubeRay leaves pods for a while, for their logs to be read: of a success nobody reads them.
+    """
+    ray_job = observed.find_ray_job(done.step, done.number)
+    if ray_job is None or not ray_job.cluster or not count_workers(done.step, spec):
+        return ()
+    return (DeleteRayCluster(ray_job.cluster),)
 
 
 def clean_up(observed: Observed, status: FineTuneJobStatus, now: datetime) -> Decision:

@@ -35,11 +35,7 @@ def find_resize(
     ray_job = observed.find_ray_job(live.step, live.number)
     if ray_job is None or not ray_job.cluster or not is_elastic(observed.job, spec, live.step):
         return None
-    pods = [
-        pod
-        for pod in observed.list_own_pods(live.number)
-        if pod.deletion_due is None and not pod.is_over
-    ]
+    pods = [pod for pod in observed.list_own_pods(live.number) if pod.is_staying]
     most = count_workers(live.step, spec)
     if ray_job.job_status == "RUNNING":
         num_workers = sum(pod.role == "worker" for pod in pods)

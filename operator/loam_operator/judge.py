@@ -138,7 +138,7 @@ def _add_last_words(words: str, logs: Iterable[PodLog]) -> str:
 def _find_head(pods: list[PodView], attempt: Attempt) -> tuple[str, str]:
     """UID of the head pod that works for the attempt, or else the words for its loss."""
     heads = [pod for pod in pods if pod.role == "head"]
-    alive = [pod for pod in heads if pod.deletion_due is None and not pod.is_over]
+    alive = [pod for pod in heads if pod.is_staying]
     if not attempt.head_uid:
         return (alive[0].uid if alive else ""), ""
     if any(pod.uid == attempt.head_uid for pod in alive):

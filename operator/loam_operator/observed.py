@@ -144,6 +144,11 @@ class PodView:
     def is_over(self) -> bool:
         return self.phase in ("Succeeded", "Failed")
 
+    @property
+    def is_staying(self) -> bool:
+        """Whether it runs or is to run, and nobody deletes it."""
+        return self.deletion_due is None and not self.is_over
+
 
 @dataclass(frozen=True, slots=True)
 class ProfileView:

@@ -13,10 +13,10 @@ from datetime import datetime
 from loam_api.finetunejob import FineTuneJobSpec
 from loam_api.status import MAX_ADMISSIONS, MAX_RETRY_TOKENS, Attempt, FailureLog, FineTuneJobStatus
 from loam_operator.checking import SpecError, check_spec
-from loam_operator.cleanup import clean_up, list_leftovers
+from loam_operator.cleanup import clean_up, free_workers, list_leftovers
 from loam_operator.costs import tell_costs
 from loam_operator.deadline import describe_deadline, is_overdue, seconds_until_deadline
-from loam_operator.decision import RECHECK_SECONDS, Decision, DeleteRayCluster
+from loam_operator.decision import RECHECK_SECONDS, Decision
 from loam_operator.effective import limit_deadline
 from loam_operator.elastic import find_resize, is_elastic
 from loam_operator.endings import fail, suspend
@@ -48,7 +48,6 @@ from loam_operator.status import (
     read_state,
     read_status,
 )
-from loam_operator.steps import count_workers
 from loam_operator.waits import WAIT_IS_TROUBLE_AFTER, describe_preemptions
 
 STARTING_RECHECK_SECONDS = 10.0
@@ -202,19 +201,7 @@ def _finish_step(
     else:
         status = enter_state(status, "Succeeded", now)
         decision = Decision(status, list_leftovers(observed, status), requeue_seconds=1.0)
-    return replace(decision, actions=(*_free_workers(observed, spec, live), *decision.actions))
-
-
-def _free_workers(
-    observed: Observed, spec: FineTuneJobSpec, live: Attempt
-) -> tuple[DeleteRayCluster, ...]:
-    """KubeRay leaves the pods for a while, for what may be read from their logs: of a success
-    nothing is, and they may have GPUs."""
-    ray_job = observed.find_ray_job(live.step, live.number)
-    has_workers = count_workers(live.step, spec) > 0
-    return (
-        (DeleteRayCluster(ray_job.cluster),) if ray_job and ray_job.cluster and has_workers else ()
-    )
+    return replace(decision, actions=(*free_workers(observed, spec, live), *decision.actions))
 
 
 def _end_failed(

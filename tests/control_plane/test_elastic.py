@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.tools.operator_process import OperatorProcess, Stage
+from tests.tools.operator_process import RUN_KEY, OperatorProcess, Stage
 from tests.tools.waiting import wait_until
 
 RAY_CLUSTERS = {"group": "ray.io", "version": "v1", "plural": "rayclusters"}
@@ -26,10 +26,13 @@ def create_cluster(stage: Stage, ray_job: dict[str, Any]) -> None:
     )
 
 
+def list_clusters(stage: Stage) -> list[dict[str, Any]]:
+    found = stage.custom.list_namespaced_custom_object(**RAY_CLUSTERS, namespace=stage.namespace)
+    return list(found["items"])
+
+
 def read_group(stage: Stage) -> dict[str, Any]:
-    cluster = stage.custom.get_namespaced_custom_object(
-        **RAY_CLUSTERS, namespace=stage.namespace, name=CLUSTER
-    )
+    (cluster,) = list_clusters(stage)
     (group,) = cluster["spec"]["workerGroupSpecs"]
     return dict(group)
 
@@ -47,7 +50,7 @@ def test_an_elastic_job_starts_with_what_the_quota_leaves(operator: OperatorProc
     quota grows. The RayCluster is changed in the numbers that matter and in nothing else."""
     stage.apply("grows", compute={"workers": {"min": 1, "max": 2}})
     stage.await_ray_job("grows-prepare-a1")
-    stage.succeed("grows-prepare-a1", 1, run_key="0123456789abcdef", method="lora")
+    stage.succeed("grows-prepare-a1", 1, run_key=RUN_KEY, method="lora")
     ray_job = stage.await_ray_job(TRAINS)
     create_cluster(stage, ray_job)
     before = read_group(stage)
@@ -68,3 +71,5 @@ def test_an_elastic_job_starts_with_what_the_quota_leaves(operator: OperatorProc
     assert read_group(stage) == {**before, "scaleStrategy": {"workersToDelete": []}}
     stage.set_ray_job(TRAINS, **running, **describe_cluster(2))
     stage.await_reason("grows", "Training")
+    stage.publish(TRAINS, 2)
+    wait_until(lambda: not list_clusters(stage), "the workers to be let go")

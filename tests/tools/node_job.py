@@ -90,7 +90,7 @@ class NodeJob:
     # --- what a user does ---------------------------------------------------------------------
 
     def create_secret(self, **wrong: str) -> None:
-        """The Secret that `output.secretRef` names, where told with other values."""
+        """The Secret that `output.secretRef` names; `wrong` values replace the right ones."""
         secret = {"metadata": {"name": SECRET}, "stringData": {**self._storage.env, **wrong}}
         self._core.create_namespaced_secret(self.namespace, secret)
 

@@ -91,8 +91,9 @@ class BatchTeacher:
             if not (made or answers):
                 self._raise_if_useless(batch)
             answers |= made
-            has_come_to_all = batch.status != "expired" or not made
-            left = {} if has_come_to_all else {k: v for k, v in left.items() if k not in made}
+            if batch.status != "expired" or not made:
+                break
+            left = {key: request for key, request in left.items() if key not in made}
         return [answers.get(key) for key in by_key]
 
     async def _ask_batch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tests.unit.operator.world import Operator, World
@@ -26,12 +27,18 @@ class Lane:
 
     def run_until(self, state: str, exit_code: int = 0, most: int = 200) -> None:
         """Let everybody act until the job is in this state."""
+        self.act_until(lambda: self.state == state, state, exit_code, most)
+
+    def act_until(
+        self, is_so: Callable[[], Any], what: str, exit_code: int = 0, most: int = 200
+    ) -> None:
+        """Let everybody act until the operator has made it so."""
         for _ in range(most):
             self.work(1)
-            if self.state == state:
+            if is_so():
                 return
             self.act(exit_code)
-        raise AssertionError(f"never {state}: {self.world.transitions}")
+        raise AssertionError(f"never {what}: {self.world.transitions}")
 
     def act(self, exit_code: int = 0) -> None:
         for name in sorted(self.world.ray_jobs):

@@ -253,7 +253,7 @@ def test_workers_are_let_go_when_they_are_done(exit_code: int, is_free: bool):
     while not lane.world.ray_jobs[train].is_over:
         lane.world.advance_ray_job(train, exit_code)
     lane.work(1)
-    assert all((pod.deletion_due is not None) == is_free for pod in lane.world.list_pods(train))
+    assert {pod.deletion_due is not None for pod in lane.world.list_pods(train)} == {is_free}
 
 
 def test_a_retry_by_hand_prepares_anew():

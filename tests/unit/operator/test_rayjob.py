@@ -293,8 +293,9 @@ def test_a_pod_that_is_up_is_seen_to_be(role):
     assert probe["initialDelaySeconds"] + probe["periodSeconds"] < 5
     # Ray's own: its agent's default port, which no start parameter changes.
     assert probe["httpGet"] == {"path": "/api/healthz", "port": 52365}
-    parameters = build()["spec"]["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]
-    assert "dashboard-agent-listen-port" not in parameters
+    cluster = build()["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert "dashboard-agent-listen-port" not in group["rayStartParams"]
 
 
 @pytest.mark.parametrize("role", ["head", "worker"])

@@ -112,6 +112,8 @@ class World:
         self.ruled_in: int | None = -1
         self.foreign: set[str] = set()
         self.room = 100  # for workers, all at once
+        self.quota = 100  # of a RayJob's worker pods
+        self.resizes: list[ResizeWorkers] = []
         self.hints: tuple[Hint, ...] = ()
         self.num_looks = 0
         self.logs: tuple[PodLog, ...] = ()
@@ -209,6 +211,7 @@ class World:
         for one in held:
             self._check_resize(one, resize)
             self.counts.resized += 1
+            self.resizes.append(resize)
             for name in resize.unwanted:
                 self.pods.pop(name, None)
             self.update_ray_job(one.name, desired_workers=resize.num_workers)
@@ -448,8 +451,12 @@ class World:
         alive = [
             pod for pod in self.list_pods(name) if pod.role == "worker" and pod.deletion_due is None
         ]
-        for _ in range(self.ray_jobs[name].desired_workers - len(alive)):
+        wanted = self.ray_jobs[name].desired_workers
+        for _ in range(min(wanted, self.quota) - len(alive)):
             self.add_pod(name, "worker")
+        if wanted > self.quota and not self.ray_jobs[name].refusal:
+            words = "exceeded quota: team"
+            self.update_ray_job(name, refusal=words, refused_since=self.now())
         self._schedule()
 
     def advance_ray_job(self, name: str, exit_code: int = 0) -> None:
