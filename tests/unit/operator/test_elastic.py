@@ -84,12 +84,35 @@ def test_fewer_than_it_needs_are_no_start(room: int, workers: dict[str, int]):
 
 
 def test_who_has_a_node_is_waited_for():
-    """It pulls its image, for minutes perhaps: given up, it would begin anew."""
-    lane = Elastic(room=1)
-    late = lane.find_late()
-    lane.world.update_pod(late.name, unschedulable="", node_since=lane.world.now())
+    """It pulls its image, for minutes perhaps: to start without it would be to start over when it
+    comes. When it is there, only the one without room is given up."""
+    lane = Elastic(room=1, max=3)
+    placed, late = [pod for pod in lane.world.pods.values() if pod.unschedulable]
+    lane.world.update_pod(placed.name, unschedulable="", node_since=lane.world.now())
     lane.go_on(20)
     assert lane.sizes == []
+    lane.world.update_pod(placed.name, phase="Running")
+    lane.work(1)
+    assert lane.world.resizes == [ResizeWorkers(lane.ray_job.cluster, 2, (late.name,))]
+
+
+def test_a_head_that_is_not_up_is_waited_for():
+    """Nothing can start without it; what has room by then may be more."""
+    lane = Elastic(room=1)
+    head = lane.world.find_head(TRAINS)
+    lane.world.update_pod(head.name, phase="Pending")
+    lane.go_on(20)
+    assert lane.sizes == []
+
+
+def test_what_has_been_asked_for_is_not_asked_for_again():
+    """KubeRay copies its numbers to the RayJob a few seconds late; its pods are there before."""
+    lane = Elastic(room=1)
+    lane.act_until(lambda: lane.sizes == [1, 2], "larger")
+    lane.world._reconcile_pods(TRAINS)
+    lane.world.update_ray_job(TRAINS, desired_workers=1)
+    lane.work()
+    assert lane.sizes == [1, 2]
 
 
 def test_a_refused_pod_is_not_waited_for_either():
